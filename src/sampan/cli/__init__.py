@@ -1,0 +1,1 @@
+"""The command sampan: Docker's verbs and Sampan's own, over the Engine API."""

@@ -1,0 +1,1 @@
+"""Blobs found by digest, laid out as an OCI image layout."""

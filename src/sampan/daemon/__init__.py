@@ -1,0 +1,1 @@
+"""The composition root: options, zygote, engine, sockets and signals wired into sampand."""

@@ -1,0 +1,1 @@
+"""Containers, images and networks working together: lifecycle, exec, events, recovery."""

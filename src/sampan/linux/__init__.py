@@ -1,0 +1,1 @@
+"""The kernel, one module a facility, in its own spelling; knows nothing of containers."""

@@ -1,0 +1,1 @@
+"""Network drivers, address management and the firewall rules they need."""

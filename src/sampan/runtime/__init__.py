@@ -1,0 +1,1 @@
+"""The OCI runtime: from a bundle to an isolated process; also the command sampan-oci."""

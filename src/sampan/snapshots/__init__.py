@@ -1,0 +1,1 @@
+"""Layer trees by chain ID and the overlay mounts made of them."""

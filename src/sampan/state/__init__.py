@@ -1,0 +1,1 @@
+"""SQLite rows: what was asked for, never what is."""
