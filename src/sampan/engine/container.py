@@ -1,0 +1,252 @@
+"""One container as the engine holds it: its record, its state table, its live connections."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sampan.engine.model import ContainerConfig, HostConfig, NetworkingConfig
+from sampan.errors import Conflict
+
+if TYPE_CHECKING:
+    from sampan.shim.client import ShimConnection
+    from sampan.shim.streams import ClientStream
+
+
+class Status(StrEnum):
+    """Docker's words for what a container is doing."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    REMOVING = "removing"
+    EXITED = "exited"
+    DEAD = "dead"
+
+
+class Event(StrEnum):
+    """What can happen to a container."""
+
+    STARTED = "started"
+    START_FAILED = "start failed"
+    PAUSED = "paused"
+    UNPAUSED = "unpaused"
+    ENDED = "ended"
+    REMOVAL = "removal"
+    REMOVAL_FAILED = "removal failed"
+
+
+# status → event → status. What is not here cannot happen.
+LIFE: dict[Status, dict[Event, Status]] = {
+    Status.CREATED: {
+        Event.STARTED: Status.RUNNING,
+        Event.START_FAILED: Status.CREATED,
+        Event.ENDED: Status.EXITED,
+        Event.REMOVAL: Status.REMOVING,
+    },
+    Status.RUNNING: {
+        Event.PAUSED: Status.PAUSED,
+        Event.ENDED: Status.EXITED,
+    },
+    Status.PAUSED: {
+        Event.UNPAUSED: Status.RUNNING,
+        Event.ENDED: Status.EXITED,
+    },
+    Status.EXITED: {
+        Event.STARTED: Status.RUNNING,
+        Event.START_FAILED: Status.EXITED,
+        Event.REMOVAL: Status.REMOVING,
+    },
+    Status.REMOVING: {Event.REMOVAL_FAILED: Status.DEAD, Event.REMOVAL: Status.REMOVING},
+    Status.DEAD: {Event.REMOVAL: Status.REMOVING},
+}
+
+
+class State(msgspec.Struct, kw_only=True):
+    """What is known of the container's process; times in ns since the epoch, 0 for never."""
+
+    status: Status = Status.CREATED
+    pid: int = 0
+    exit_code: int = 0
+    error: str = ""
+    started_ns: int = 0
+    finished_ns: int = 0
+    oom_killed: bool = False
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process: running or paused."""
+        return self.status in (Status.RUNNING, Status.PAUSED)
+
+
+class Endpoint(msgspec.Struct, kw_only=True):
+    """A container's place in a network; empty texts while it has none."""
+
+    network: str
+    network_id: str = ""
+    endpoint_id: str = ""
+    address: str = ""
+    prefix_length: int = 0
+    gateway: str = ""
+    mac_address: str = ""
+    ipv6_address: str = ""
+    ipv6_prefix_length: int = 0
+    ipv6_gateway: str = ""
+
+
+class BoundMount(msgspec.Struct, kw_only=True):
+    """A mount the user asked for, as inspect shows it."""
+
+    type: str
+    source: str
+    destination: str
+    mode: str = ""
+    rw: bool = True
+    propagation: str = ""
+
+
+class Record(msgspec.Struct, kw_only=True):
+    """What is written to the database about a container, as JSON.
+
+    A field that is added gets a default, so that rows of older versions still load.
+    """
+
+    id: str
+    name: str
+    created_ns: int
+    config: ContainerConfig
+    host_config: HostConfig
+    networking: NetworkingConfig
+    image_id: str
+    image_reference: str
+    path: str
+    args: list[str]
+    state: State = msgspec.field(default_factory=State)
+    endpoints: dict[str, Endpoint] = {}
+    mounts: list[BoundMount] = []
+    hostname: str = ""
+    cgroup_path: str = ""
+    capabilities: list[str] = []
+    restart_count: int = 0
+    manually_stopped: bool = False
+
+
+class WaitResult(msgspec.Struct, kw_only=True):
+    """The answer of a wait: the exit code, and why there is none that means something."""
+
+    exit_code: int
+    error: str = ""
+
+
+class Container:
+    """A container: its record and what lives only while the daemon does.
+
+    `lock` is held by whoever starts, pauses, renames or removes it; its end is noted without it,
+    since an end asks nobody.
+    """
+
+    def __init__(self, record: Record, directory: str) -> None:
+        self.record = record
+        self.directory = directory
+        self.lock = asyncio.Lock()
+        self.shim: ShimConnection | None = None
+        self.parked: list[ClientStream] = []
+        self.exec_ids: dict[str, None] = {}
+        self._waiters: list[tuple[str, asyncio.Future[WaitResult]]] = []
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @property
+    def name(self) -> str:
+        """Without Docker's leading slash."""
+        return self.record.name
+
+    @property
+    def created_ns(self) -> int:
+        return self.record.created_ns
+
+    @property
+    def config(self) -> ContainerConfig:
+        return self.record.config
+
+    @property
+    def host_config(self) -> HostConfig:
+        return self.record.host_config
+
+    @property
+    def state(self) -> State:
+        return self.record.state
+
+    @property
+    def image(self) -> tuple[str, str]:
+        """Image ID and the reference it was created by."""
+        return self.record.image_id, self.record.image_reference
+
+    @property
+    def log_path(self) -> str:
+        return f"{self.directory}/{self.id}-json.log"
+
+    @property
+    def log_driver(self) -> str:
+        return self.host_config.log_config.type or "json-file"
+
+    @property
+    def exit_path(self) -> str:
+        """The shim's record of the end."""
+        return f"{self.directory}/exit.json"
+
+    def move(self, event: Event) -> Status:
+        """Follow an event to the next status.
+
+        Raises:
+            Conflict: the event cannot happen in this status.
+        """
+        following = LIFE[self.state.status].get(event)
+        if following is None:
+            raise Conflict(
+                f"container {self.id} is {self.state.status.value}, so it cannot be {event.value}"
+            )
+        self.state.status = following
+        return following
+
+    def wait(self, condition: str) -> asyncio.Future[WaitResult]:
+        """A future for `not-running`, `next-exit` or `removed`; registered at once.
+
+        Cancelling it leaves nothing behind.
+        """
+        future: asyncio.Future[WaitResult] = asyncio.get_running_loop().create_future()
+        if condition == "not-running" and not self.state.running:
+            future.set_result(self.result())
+            return future
+        entry = (condition, future)
+        self._waiters.append(entry)
+        future.add_done_callback(lambda _: self._forget(entry))
+        return future
+
+    def result(self) -> WaitResult:
+        return WaitResult(exit_code=self.state.exit_code, error=self.state.error)
+
+    def resolve(self, *conditions: str) -> None:
+        """Answer everybody who waits for one of `conditions`."""
+        for condition, future in list(self._waiters):
+            if condition in conditions and not future.done():
+                future.set_result(self.result())
+
+    def fail_waiters(self) -> None:
+        """Answer all who wait: nothing more will happen to this container."""
+        self.resolve("not-running", "next-exit", "removed")
+
+    def close_parked(self) -> None:
+        """Hang up on clients that were waiting for a start that will not come."""
+        for stream in self.parked:
+            stream.close()
+        self.parked.clear()
+
+    def _forget(self, entry: tuple[str, asyncio.Future[WaitResult]]) -> None:
+        if entry in self._waiters:
+            self._waiters.remove(entry)
