@@ -1,0 +1,221 @@
+"""Fixtures of the whole suite: engines to test, clients, and the search for what a session leaves behind.
+
+Options:
+    --oracle           run the conformance cases on dockerd too, which has to pass them first
+    --engine NAME      run them on this engine only (sampan or dockerd)
+    --leaks WHICH      what counts as left behind: all (everything new on the machine), own (what bears
+                       this session's name; for a machine where others work), off. Default: all in
+                       continuous integration (CI=true), else own.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from support.command import DockerCLI, docker_clis
+from support.engines import DockerEngine, Engine, SampanEngine
+from support.leaks import MARK, Picture, differences
+
+TOKEN_LENGTH = 8
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("sampan")
+    group.addoption("--oracle", action="store_true", help="run conformance cases on dockerd too")
+    group.addoption(
+        "--engine", choices=("sampan", "dockerd"), help="run conformance cases on this engine only"
+    )
+    group.addoption(
+        "--leaks", choices=("all", "own", "off"), default=None, help="what counts as left behind"
+    )
+
+
+# -- the session and what it leaves ----------------------------------------------------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        config.stash[_TOKEN] = str(config.workerinput["token"])
+        return
+    token = secrets.token_hex(TOKEN_LENGTH // 2)
+    config.stash[_TOKEN] = token
+    os.environ[MARK] = token
+    if _leaks(config) != "off":
+        config.stash[_BEFORE] = Picture(token)
+
+
+def pytest_configure_node(node: object) -> None:
+    """xdist: workers belong to the same session."""
+    node.workerinput["token"] = node.config.stash[_TOKEN]  # type: ignore[attr-defined]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    config = session.config
+    before = config.stash.get(_BEFORE, None)
+    if before is None:
+        return
+    token = config.stash[_TOKEN]
+    only = token if _leaks(config) == "own" else None
+    left = differences(before, Picture(token), only=only)
+    left = [line for line in left if not line.startswith("files: /tmp/pytest-of-")]
+    config.stash[_LEFT] = left
+    if left and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    left = config.stash.get(_LEFT, [])
+    if left:
+        terminalreporter.section("left behind on the machine", red=True)
+        for line in left:
+            terminalreporter.line(line)
+
+
+def _leaks(config: pytest.Config) -> str:
+    chosen: str | None = config.getoption("--leaks")
+    return chosen or os.environ.get("SAMPAN_LEAKS") or ("all" if os.environ.get("CI") else "own")
+
+
+_TOKEN = pytest.StashKey[str]()
+_BEFORE = pytest.StashKey[Picture]()
+_LEFT = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def session_token(request: pytest.FixtureRequest) -> str:
+    """A short name of this session (and xdist worker), for whatever is visible on the machine."""
+    worker: str = getattr(request.config, "workerinput", {}).get("workerid", "")
+    return request.config.stash[_TOKEN] + worker.removeprefix("gw")
+
+
+@pytest.fixture(scope="session")
+def session_directory(session_token: str) -> Iterator[str]:
+    """A short path (sockets go below it) on the disk, gone after the session."""
+    path = f"/tmp/sampan-{session_token}"
+    os.mkdir(path, 0o711)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+# -- what a test needs -----------------------------------------------------------------------------
+
+_NEEDS_COMMAND = {"docker_cli": "docker", "podman": "podman"}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("needs root")
+    for marker, command in _NEEDS_COMMAND.items():
+        if item.get_closest_marker(marker) and shutil.which(command) is None:
+            pytest.skip(f"needs the command {command}")
+    unified = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+    if item.get_closest_marker("cgroup2") and not unified:
+        pytest.skip("needs the unified cgroup hierarchy (make test-vm has it)")
+    if item.get_closest_marker("cgroup1") and unified:
+        pytest.skip("needs cgroup v1 controllers")
+    if item.get_closest_marker("apparmor") and not os.path.exists("/sys/kernel/security/apparmor"):
+        pytest.skip("needs a kernel with AppArmor (make test-vm has it)")
+
+
+# -- engines ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def sampan(session_directory: str, session_token: str) -> Iterator[SampanEngine]:
+    """The engine that tests share: started once, with `busybox:test`."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    engine = SampanEngine(f"{session_directory}/sampan", session_token)
+    yield from _running(engine)
+
+
+@pytest.fixture(scope="session")
+def dockerd(session_directory: str, session_token: str) -> Iterator[DockerEngine]:
+    """The oracle: dockerd, started once, with the same image."""
+    for command in ("dockerd", "containerd", "unshare"):
+        if shutil.which(command) is None:
+            pytest.skip(f"needs the command {command}")
+    engine = DockerEngine(f"{session_directory}/dockerd", session_token)
+    yield from _running(engine)
+
+
+@pytest.fixture
+def own_sampan(session_directory: str, session_token: str) -> Iterator[SampanEngine]:
+    """An engine of the test's own, running with `busybox:test`, to be killed and started again."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    token = session_token + secrets.token_hex(1)
+    engine = SampanEngine(f"{session_directory}/{token}", token)
+    yield from _running(engine)
+
+
+def _running(engine: Engine) -> Iterator[Engine]:
+    try:
+        engine.start()
+        engine.import_busybox()
+        yield engine
+    finally:
+        engine.stop()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "target" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--engine")
+        engines = [chosen] if chosen else ["sampan"]
+        if metafunc.config.getoption("--oracle") and "dockerd" not in engines:
+            engines.append("dockerd")
+        metafunc.parametrize("target", engines, indirect=True, scope="session")
+    if "docker" in metafunc.fixturenames:
+        versions = docker_clis() or {"none": ""}
+        metafunc.parametrize("docker", list(versions.values()), ids=list(versions), indirect=True)
+
+
+@pytest.fixture
+def target(request: pytest.FixtureRequest) -> Engine:
+    """The engine that a conformance case runs on."""
+    engine: Engine = request.getfixturevalue(request.param)
+    return engine
+
+
+@pytest.fixture
+def docker(request: pytest.FixtureRequest, target: Engine) -> DockerCLI:
+    """Each docker command line of this machine, on the target."""
+    if not request.param:
+        pytest.skip("needs the command docker")
+    return target.cli(request.param)
+
+
+@pytest.fixture
+def newest_docker(target: Engine) -> DockerCLI:
+    """The newest docker command line of this machine, on the target."""
+    paths = list(docker_clis().values())
+    if not paths:
+        pytest.skip("needs the command docker")
+    return target.cli(paths[0])
+
+
+@pytest.fixture
+def unused_name() -> str:
+    """A container name that no other test uses."""
+    return "t" + secrets.token_hex(5)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _docker_environment() -> Iterator[None]:
+    """Tests say which engine they mean; the caller's settings do not count."""
+    saved = {
+        name: os.environ.pop(name, None)
+        for name in ("DOCKER_HOST", "SAMPAN_HOST", "DOCKER_CONTEXT")
+    }
+    yield
+    for name, value in saved.items():
+        if value is not None:
+            os.environ[name] = value
