@@ -54,7 +54,7 @@ class Mount:
     def _values(self) -> tuple[str, str, str, tuple[str, ...]]:
         return self.type, self.source, self.target, self.options
 
-    def __reduce__(self) -> tuple[type[Mount], tuple[str, str, str, tuple[str, ...]]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         return Mount, self._values()
 
     def to_dict(self) -> dict[str, Any]:
