@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 # linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h, linux/veth.h, net/if.h
 IFA_ADDRESS = 1
+IFA_BROADCAST = 4
 IFA_FLAGS = 8
 IFA_F_NODAD = 0x02
 IFA_LOCAL = 2
@@ -44,10 +45,14 @@ IFF_UP = 0x1
 IFLA_ADDRESS = 1
 IFLA_AF_SPEC = 26
 IFLA_BR_MCAST_SNOOPING = 23
+IFLA_BRPORT_ISOLATED = 33
+IFLA_IFALIAS = 20
 IFLA_IFNAME = 3
 IFLA_INET6_ADDR_GEN_MODE = 8
 IFLA_INFO_DATA = 2
 IFLA_INFO_KIND = 1
+IFLA_INFO_SLAVE_DATA = 5
+IFLA_INFO_SLAVE_KIND = 4
 IFLA_LINKINFO = 18
 IFLA_MASTER = 10
 IFLA_MTU = 4
@@ -83,6 +88,7 @@ class VethEndpoint:
 
     `host_name` is the port's name on the host, `name` the interface's inside; `addresses` carry
     their prefix lengths; a gateway of `""` means no default route of that family.
+    An `isolated` port exchanges nothing with other isolated ports of its bridge.
     """
 
     __slots__ = (
@@ -92,6 +98,7 @@ class VethEndpoint:
         "gateway",
         "gateway6",
         "host_name",
+        "isolated",
         "mac",
         "mtu",
         "name",
@@ -109,6 +116,7 @@ class VethEndpoint:
         mtu: int = 1500,
         gateway: str = "",
         gateway6: str = "",
+        isolated: bool = False,
     ) -> None:
         self.host_name = host_name
         self.bridge = bridge
@@ -119,6 +127,7 @@ class VethEndpoint:
         self.addresses = tuple(addresses)
         self.gateway = gateway
         self.gateway6 = gateway6
+        self.isolated = isolated
 
     def to_dict(self) -> dict[str, Any]:
         """The endpoint as JSON values; `from_dict` reads them."""
@@ -173,7 +182,10 @@ def create_veth(
         + _link_info("veth", nested(VETH_INFO_PEER, peer))
     )
     what = f"create veth {endpoint.host_name} on {endpoint.bridge}"
-    transact([Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, what)])
+    requests = [Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, what)]
+    if endpoint.isolated:
+        requests.append(_isolate(endpoint.host_name))
+    transact(requests)
 
 
 def configure_inside(endpoints: Sequence[VethEndpoint]) -> None:
@@ -195,7 +207,9 @@ def configure_inside(endpoints: Sequence[VethEndpoint]) -> None:
 def _interface_requests(endpoint: VethEndpoint, index: int) -> list[Request]:
     has6 = any(":" in address for address in endpoint.addresses)
     requests = [_new_address(index, address, endpoint.name) for address in endpoint.addresses]
-    requests.append(_up(index, endpoint.name, link_local=has6))
+    if not has6:
+        requests.append(_without_link_local(index, endpoint.name))
+    requests.append(_up(index, endpoint.name))
     for gateway in (endpoint.gateway, endpoint.gateway6):
         if gateway:
             requests.append(_default_route(index, gateway, endpoint.name))
@@ -212,8 +226,10 @@ def add_address(name: str, address: str) -> None:
     transact([_new_address(index_of(name), address, name)])
 
 
-def create_bridge(name: str, *, mac: str, address: str, mtu: int) -> int:
+def create_bridge(name: str, *, mac: str, address: str, mtu: int, alias: str = "") -> int:
     """Make a bridge with a MAC of its own (it would change with its ports) and bring it up.
+
+    `alias` is a text to know it by again, see `Link.alias`.
 
     Returns its index. If a later step fails the bridge is deleted again.
 
@@ -230,7 +246,7 @@ def create_bridge(name: str, *, mac: str, address: str, mtu: int) -> int:
     transact([Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"create bridge {name}")])
     index = index_of(name)
     try:
-        transact([_new_address(index, address, name), _up(index, name)])
+        transact([_alias(index, alias), _new_address(index, address, name), _up(index, name)])
     except OSError:
         delete_link(name)
         raise
@@ -250,13 +266,23 @@ def delete_link(name: str) -> bool:
 
 
 class Link:
-    """An interface; `master` and `peer` are indexes, 0 for none."""
+    """An interface; `master` is the index of the bridge it is a port of, 0 for none."""
 
-    __slots__ = ("flags", "index", "kind", "mac", "master", "mtu", "name")
+    __slots__ = ("alias", "flags", "index", "kind", "mac", "master", "mtu", "name")
 
     def __init__(
-        self, index: int, name: str, kind: str, mac: str, mtu: int, master: int, flags: int
+        self,
+        *,
+        index: int,
+        name: str,
+        alias: str,
+        kind: str,
+        mac: str,
+        mtu: int,
+        master: int,
+        flags: int,
     ) -> None:
+        self.alias = alias
         self.index = index
         self.name = name
         self.kind = kind
@@ -284,6 +310,7 @@ def _link(body: bytes) -> Link:
     return Link(
         index=index,
         name=_text(found.get(IFLA_IFNAME, b"")),
+        alias=_text(found.get(IFLA_IFALIAS, b"")),
         kind=_text(info.get(IFLA_INFO_KIND, b"")),
         mac=found.get(IFLA_ADDRESS, b"").hex(":"),
         mtu=_number(found.get(IFLA_MTU)),
@@ -333,12 +360,31 @@ def index_of(name: str) -> int:
         raise OSError(error.errno or 19, f"interface {name}: {os.strerror(19)}") from None
 
 
-def _up(index: int, name: str, *, link_local: bool = True) -> Request:
-    body = _IFINFO.pack(0, 0, index, IFF_UP, IFF_UP)
-    if not link_local:
-        mode = attribute(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
-        body += nested(IFLA_AF_SPEC, nested(_socket.AF_INET6, mode))
-    return Request(RTM_NEWLINK, 0, body, f"bring up {name}")
+def _up(index: int, name: str) -> Request:
+    return Request(RTM_NEWLINK, 0, _IFINFO.pack(0, 0, index, IFF_UP, IFF_UP), f"bring up {name}")
+
+
+def _isolate(name: str) -> Request:
+    """Set a flag of the bridge's port, which the message that makes the port cannot carry."""
+    port = nested(IFLA_INFO_SLAVE_DATA, attribute(IFLA_BRPORT_ISOLATED, b"\1"))
+    body = (
+        _IFINFO.pack(0, 0, 0, 0, 0)
+        + _name_attribute(name)
+        + nested(IFLA_LINKINFO, attribute(IFLA_INFO_SLAVE_KIND, b"bridge"), port)
+    )
+    return Request(RTM_NEWLINK, 0, body, f"isolate {name}")
+
+
+def _alias(index: int, alias: str) -> Request:
+    body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_IFALIAS, alias.encode())
+    return Request(RTM_NEWLINK, 0, body, f"set alias {alias}")
+
+
+def _without_link_local(index: int, name: str) -> Request:
+    """To come before `_up`: within one message the kernel would bring it up first."""
+    mode = attribute(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
+    body = _IFINFO.pack(0, 0, index, 0, 0) + nested(IFLA_AF_SPEC, nested(_socket.AF_INET6, mode))
+    return Request(RTM_NEWLINK, 0, body, f"set address generation of {name}")
 
 
 def _new_address(index: int, address: str, name: str) -> Request:
@@ -350,6 +396,8 @@ def _new_address(index: int, address: str, name: str) -> Request:
         + attribute(IFA_LOCAL, packed)
         + attribute(IFA_ADDRESS, packed)
     )
+    if family == _socket.AF_INET and prefix < 31:
+        body += attribute(IFA_BROADCAST, _broadcast(packed, prefix))
     what = f"add address {address} to {name}"
     return Request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body, what)
 
@@ -393,6 +441,11 @@ def _parse(address: str) -> tuple[int, bytes, int]:
     except OSError:
         raise ValueError(f"bad IP address: {address}") from None
     return family, packed, int(prefix) if prefix else len(packed) * 8
+
+
+def _broadcast(packed: bytes, prefix: int) -> bytes:
+    host_bits = 0xFFFFFFFF >> prefix
+    return (int.from_bytes(packed, "big") | host_bits).to_bytes(4, "big")
 
 
 def _text(value: bytes) -> str:

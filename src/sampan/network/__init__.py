@@ -1,1 +1,1 @@
-"""Network drivers, address management and the firewall rules they need."""
+"""Network drivers, address management, the firewall rules they need, and a container's own files."""

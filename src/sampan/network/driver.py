@@ -1,0 +1,87 @@
+"""What every network offers: an attachment for a container, and its description.
+
+A network is asked for an attachment before the container exists, hands it out from memory, and
+is told when the container has gone. Between the two the runtime makes what the attachment
+describes: for `bridge` a veth pair, for `host` and `none` nothing. A network never deletes an
+interface: a container's die with its network namespace.
+
+    attachment = network.attach(container_id)
+    endpoints = [attachment.endpoint] if attachment.endpoint else []
+    …                                     # the runtime makes them, the container lives
+    network.release(container_id)
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sampan.linux.netlink import VethEndpoint
+
+
+class Attachment:
+    """A container's place in a network: the endpoint's ID and, if it has one, its interface."""
+
+    __slots__ = ("container_id", "endpoint", "endpoint_id", "network_id", "network_name")
+
+    def __init__(
+        self,
+        *,
+        container_id: str,
+        network_id: str,
+        network_name: str,
+        endpoint: VethEndpoint | None = None,
+        endpoint_id: str | None = None,
+    ) -> None:
+        self.container_id = container_id
+        self.network_id = network_id
+        self.network_name = network_name
+        self.endpoint = endpoint
+        self.endpoint_id = endpoint_id or new_id()
+
+
+class Network(Protocol):
+    """A network of one driver.
+
+    `id` is 64 hex digits and stays the same over restarts; `name` is what `--network` takes.
+    """
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def driver(self) -> str: ...
+
+    def attach(
+        self, container_id: str, *, mac: str | None = None, address: str | None = None
+    ) -> Attachment:
+        """A place for the container, reserved until `release`; takes microseconds, no I/O.
+
+        Raises:
+            Conflict: the container is attached already, or the address is taken.
+            InvalidArgument: the MAC or the address is none, or not of this network.
+            Unavailable: every address is taken.
+        """
+
+    def release(self, container_id: str) -> None:
+        """Give the place back; nothing happens if there is none."""
+
+    def attachment(self, container_id: str) -> Attachment | None:
+        """The place the container has, if it has one."""
+
+    def attachments(self) -> Collection[Attachment]:
+        """All places in use."""
+
+    def describe(self) -> dict[str, Any]:
+        """Driver, IPAM and options as `GET /networks/{id}` shows them."""
+
+
+def new_id() -> str:
+    """64 hexadecimal digits, as Docker names endpoints and sandboxes."""
+    return os.urandom(32).hex()
