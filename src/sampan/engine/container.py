@@ -145,7 +145,7 @@ class Container:
     """A container: its record and what lives only while the daemon does.
 
     `lock` is held by whoever starts, pauses, renames or removes it; its end is noted without it,
-    since an end asks nobody.
+    since an end asks nobody. `ended` is set while no process runs; by then the log is complete.
     """
 
     def __init__(self, record: Record, directory: str) -> None:
@@ -153,6 +153,11 @@ class Container:
         self.directory = directory
         self.lock = asyncio.Lock()
         self.shim: ShimConnection | None = None
+        self.last_shim: ShimConnection | None = None
+        self.restarting = False
+        self.ended = asyncio.Event()
+        if not record.state.running:
+            self.ended.set()
         self.parked: list[ClientStream] = []
         self.exec_ids: dict[str, None] = {}
         self._waiters: list[tuple[str, asyncio.Future[WaitResult]]] = []
@@ -212,6 +217,10 @@ class Container:
                 f"container {self.id} is {self.state.status.value}, so it cannot be {event.value}"
             )
         self.state.status = following
+        if self.state.running:
+            self.ended.clear()
+        else:
+            self.ended.set()
         return following
 
     def wait(self, condition: str) -> asyncio.Future[WaitResult]:

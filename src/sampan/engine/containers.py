@@ -1,0 +1,355 @@
+"""The containers: made, found, waited for, removed. Starting and stopping is in `lifecycle`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator
+
+from sampan.engine import processes, streams
+from sampan.engine.container import Container, Event, Record, Status, WaitResult
+from sampan.engine.filters import Filters, prunable
+from sampan.engine.lifecycle import Lifecycle, Services
+from sampan.engine.model import ContainerConfig, HostConfig, NetworkingConfig
+from sampan.engine.mounts import make_sources, parse_mounts
+from sampan.engine.names import checked_name, container_id, random_name
+from sampan.engine.networking import normalised_mode
+from sampan.engine.resources import Machine
+from sampan.engine.security import effective_capabilities
+from sampan.engine.streams import AttachOptions, LogOptions
+from sampan.engine.validation import as_list, check_request, checked_rename, merge_image
+from sampan.errors import Conflict, InvalidArgument, SampanError
+from sampan.images.service import Image, Images
+from sampan.shim.streams import ClientStream
+
+WAIT_CONDITIONS = frozenset({"not-running", "next-exit", "removed"})
+
+
+class Containers:
+    """All containers of one engine."""
+
+    def __init__(self, services: Services, images: Images, machine: Machine) -> None:
+        self._services = services
+        self._registry = services.registry
+        self._images = images
+        self._machine = machine
+        self.lifecycle = Lifecycle(services, self._remove_ended)
+
+    # Look-ups
+
+    def get(self, reference: str) -> Container:
+        """The container with this name, ID or unique ID prefix.
+
+        Raises:
+            NotFound, InvalidArgument: dockerd's texts.
+        """
+        return self._registry.find(reference)
+
+    def list(self) -> list[Container]:
+        """Every container, newest first."""
+        return sorted(self._registry, key=lambda container: container.created_ns, reverse=True)
+
+    def using_image(self, image_id: str) -> list[Container]:
+        """The containers made from an image."""
+        return [container for container in self._registry if container.image[0] == image_id]
+
+    # Make and remove
+
+    async def create(
+        self,
+        *,
+        name: str | None,
+        config: ContainerConfig,
+        host_config: HostConfig,
+        networking: NetworkingConfig | None = None,
+        platform: str | None = None,
+    ) -> tuple[str, list[str]]:
+        """Make a container; return its ID and the warnings.
+
+        When this returns the container is in the database. When it raises nothing of it is left.
+
+        Raises:
+            InvalidArgument, NotFound, Conflict, Unsupported: in dockerd's words.
+        """
+        identity = container_id()
+        chosen = checked_name(name) if name else random_name(self._registry)
+        warnings = check_request(config, host_config, self._machine)
+        image = self._images.resolve(config.image)
+        self._registry.reserve(chosen, identity)
+        try:
+            record = self._record(identity, chosen, config, host_config, networking, image)
+            self._make(record, image)
+        except BaseException:
+            self._registry.release(chosen, identity)
+            raise
+        self.lifecycle.emit(self._registry.find(identity), "create")
+        return identity, warnings
+
+    def _record(
+        self,
+        identity: str,
+        name: str,
+        config: ContainerConfig,
+        host: HostConfig,
+        networking: NetworkingConfig | None,
+        image: Image,
+    ) -> Record:
+        reference = config.image
+        merge_image(config, image.config)
+        command = [*as_list(config.entrypoint), *as_list(config.cmd)]
+        host.network_mode = host.network_mode or "default"
+        mode = normalised_mode(host.network_mode)
+        if mode == "host" or host.uts_mode == "host":
+            config.hostname = config.hostname or os.uname().nodename
+        hostname = config.hostname = config.hostname or identity[:12]
+        if mode.startswith("container:"):
+            other = self._registry.find(mode.partition(":")[2])
+            host.network_mode = f"container:{other.id}"
+            hostname, config.hostname = other.record.hostname, ""
+        parent = host.cgroup_parent or self._services.options.cgroup_parent
+        host.log_config.type = host.log_config.type or "json-file"
+        host.shm_size = host.shm_size or 64 << 20
+        host.ipc_mode = host.ipc_mode or "private"
+        mounts = parse_mounts(host)
+        make_sources(mounts, host)
+        return Record(
+            id=identity,
+            name=name,
+            created_ns=time.time_ns(),
+            config=config,
+            host_config=host,
+            networking=networking or NetworkingConfig(),
+            image_id=image.id,
+            image_reference=reference,
+            path=command[0],
+            args=command[1:],
+            mounts=mounts,
+            hostname=hostname,
+            cgroup_path=f"{parent if parent.startswith('/') else '/' + parent}/{identity}",
+            capabilities=effective_capabilities(host),
+        )
+
+    def _make(self, record: Record, image: Image) -> None:
+        directory = self._registry.directory_of(record.id)
+        os.mkdir(directory, 0o710)
+        try:
+            os.mkdir(f"{directory}/rootfs", 0o755)
+            self._services.snapshots.prepare(record.id, image.parent)
+            try:
+                self._registry.add(record)
+            except BaseException:
+                self._services.snapshots.remove(record.id)
+                raise
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+
+    async def rename(self, reference: str, name: str) -> None:
+        """Give a container another name.
+
+        Raises:
+            InvalidArgument, Conflict: dockerd's texts.
+        """
+        container = self.get(reference)
+        checked_rename(name, container.name)
+        wanted = checked_name(name)
+        async with container.lock:
+            old = container.name
+            self._registry.reserve(wanted, container.id)
+            self._registry.rename(container, wanted)
+        self.lifecycle.emit(container, "rename", oldName=f"/{old}")
+
+    async def remove(
+        self, reference: str, *, force: bool = False, volumes: bool = False, link: bool = False
+    ) -> None:
+        """Remove a container and everything that is its own.
+
+        Raises:
+            Conflict: it runs and `force` is not given; dockerd's text.
+        """
+        container = self.get(reference)
+        if link:
+            raise InvalidArgument("links between containers are not built yet")
+        if container.state.status is Status.REMOVING:
+            raise Conflict(f"removal of container {container.id} is already in progress")
+        if container.state.running:
+            if not force:
+                raise Conflict(_running_text(container))
+            await self.lifecycle.force_end(container)
+        try:
+            await self._remove_ended(container)
+        except SampanError:
+            # With --rm the engine itself may have been faster, which is as good.
+            if self._registry.holds(container):
+                raise
+
+    async def _remove_ended(self, container: Container) -> None:
+        async with container.lock:
+            if not self._registry.holds(container):
+                return
+            if container.state.running:
+                raise Conflict(_running_text(container))
+            container.move(Event.REMOVAL)
+            try:
+                if container.last_shim is not None:
+                    await container.last_shim.gone
+                self._services.snapshots.remove(container.id)
+                _delete_directory(container.directory)
+                self._registry.remove(container)
+            except BaseException as error:
+                container.move(Event.REMOVAL_FAILED)
+                container.state.error = str(error)
+                raise
+        container.close_parked()
+        self.lifecycle.emit(container, "destroy")
+        container.fail_waiters()
+
+    async def prune(self, filters: Filters) -> tuple[list[str], int]:
+        """Remove all stopped containers that match; return their IDs and the bytes set free."""
+        removed, freed = [], 0
+        for container in self.list():
+            if container.state.running or not prunable(container, filters):
+                continue
+            size = self._services.snapshots.usage_bytes(container.id)
+            try:
+                await self._remove_ended(container)
+            except Conflict:
+                continue
+            removed.append(container.id)
+            freed += size
+        self._services.events.emit("container", "prune", "", {"reclaimed": str(freed)})
+        return removed, freed
+
+    # The process
+
+    async def start(self, reference: str) -> None:
+        """See `Lifecycle.start`."""
+        await self.lifecycle.start(self.get(reference))
+
+    async def stop(
+        self, reference: str, *, signal: str | None = None, timeout_s: int | None = None
+    ) -> None:
+        """See `Lifecycle.stop`."""
+        await self.lifecycle.stop(self.get(reference), signal_name=signal, timeout_s=timeout_s)
+
+    async def restart(
+        self, reference: str, *, signal: str | None = None, timeout_s: int | None = None
+    ) -> None:
+        """See `Lifecycle.restart`."""
+        await self.lifecycle.restart(self.get(reference), signal_name=signal, timeout_s=timeout_s)
+
+    async def kill(self, reference: str, signal: str = "SIGKILL") -> None:
+        """See `Lifecycle.kill`."""
+        await self.lifecycle.kill(self.get(reference), signal)
+
+    async def pause(self, reference: str) -> None:
+        """See `Lifecycle.pause`."""
+        await self.lifecycle.pause(self.get(reference))
+
+    async def unpause(self, reference: str) -> None:
+        """See `Lifecycle.unpause`."""
+        await self.lifecycle.unpause(self.get(reference))
+
+    def wait(self, reference: str, condition: str = "not-running") -> asyncio.Future[WaitResult]:
+        """A future for the container's end; registered when this returns.
+
+        Raises:
+            InvalidArgument: an unknown condition.
+        """
+        if (condition or "not-running") not in WAIT_CONDITIONS:
+            raise InvalidArgument(f'invalid condition: "{condition}"')
+        return self.get(reference).wait(condition or "not-running")
+
+    async def top(self, reference: str, arguments: str = "") -> tuple[list[str], list[list[str]]]:
+        """See `processes.top`."""
+        return await processes.top(self.get(reference), arguments)
+
+    async def resize(self, reference: str, rows: int, columns: int) -> None:
+        """Set the size of the container's terminal.
+
+        Raises:
+            Conflict: it does not run.
+        """
+        container = self.get(reference)
+        if container.shim is None:
+            raise Conflict(f"Container {container.id} is not running")
+        await container.shim.resize(rows, columns)
+
+    async def size(self, reference: str) -> tuple[int, int]:
+        """Bytes of the writable layer, and of it together with the image."""
+        container = self.get(reference)
+        written = await asyncio.to_thread(self._services.snapshots.usage_bytes, container.id)
+        return written, written + self._image_size(container)
+
+    def _image_size(self, container: Container) -> int:
+        try:
+            return self._images.resolve(container.image[0]).size
+        except SampanError:
+            return 0
+
+    # Streams
+
+    def logs(self, reference: str, options: LogOptions) -> AsyncIterator[bytes]:
+        """See `streams.read_log`."""
+        return streams.read_log(self.get(reference), options)
+
+    async def attach(
+        self, reference: str, options: AttachOptions, stream: ClientStream
+    ) -> None:
+        """Connect a client's socket with the container; returns when it is handed over.
+
+        The stream is closed here in every case, or by whoever has it then.
+        """
+        try:
+            container = self.get(reference)
+            streams.check_attachable(container)
+            streams.prepare(container, options, stream)
+        except BaseException:
+            stream.close()
+            raise
+        if options.logs:
+            stream.sock.setblocking(False)
+            await self._send_log(container, stream)
+        if not options.stream:
+            stream.close()
+            return
+        self.lifecycle.emit(container, "attach")
+        stream.on_end = lambda reason: (
+            self.lifecycle.emit(container, "detach") if reason == streams.DETACHED else None
+        )
+        if container.shim is not None:
+            await container.shim.attach(stream)
+        else:
+            container.parked.append(stream)
+
+    async def _send_log(self, container: Container, stream: ClientStream) -> None:
+        loop = asyncio.get_running_loop()
+        wanted = LogOptions(stdout=stream.stdout, stderr=stream.stderr)
+        try:
+            async for chunk in streams.read_log(container, wanted):
+                await loop.sock_sendall(stream.sock, chunk)
+        except BaseException:
+            stream.close()
+            raise
+
+
+def _running_text(container: Container) -> str:
+    if container.state.status is Status.PAUSED:
+        return (
+            f"You cannot remove a paused container {container.id}. Unpause and then stop the "
+            "container before attempting removal or force remove"
+        )
+    return (
+        f"You cannot remove a running container {container.id}. Stop the container before "
+        "attempting removal or force remove"
+    )
+
+
+def _delete_directory(directory: str) -> None:
+    """Delete a container's directory: a handful of files, no tree of the user's."""
+    try:
+        shutil.rmtree(directory)
+    except FileNotFoundError:
+        pass

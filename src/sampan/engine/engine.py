@@ -1,0 +1,156 @@
+"""The engine: all parts put together over one data root.
+
+    engine = await Engine.open(EngineOptions(data_root=…), zygote)
+    identity, warnings = await engine.containers.create(…)
+    await engine.containers.start(identity)
+    await engine.close()                     # containers run on
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+
+from sampan.engine.containers import Containers
+from sampan.engine.events import EventBus
+from sampan.engine.execs import Execs
+from sampan.engine.lifecycle import Services
+from sampan.engine.networking import Networking
+from sampan.engine.options import EngineOptions
+from sampan.engine.recovery import recover
+from sampan.engine.registry import Registry
+from sampan.engine.seccomp import Profiles
+from sampan.engine.system import System
+from sampan.errors import SampanError
+from sampan.images.service import Images
+from sampan.network.bridge import BridgeNetwork
+from sampan.shim.client import Zygote
+from sampan.snapshots.overlay import Snapshotter
+from sampan.content.store import ContentStore
+from sampan.state.containers import ContainerRows
+from sampan.state.database import Database
+from sampan.state.images import ImageRows
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """One engine on one data root. Everything runs on the event loop that opened it."""
+
+    def __init__(
+        self,
+        *,
+        options: EngineOptions,
+        database: Database,
+        services: Services,
+        images: Images,
+        containers: Containers,
+        system: System,
+    ) -> None:
+        self.options = options
+        self.events = services.events
+        self.networking = services.networking
+        self.images = images
+        self.containers = containers
+        self.execs = Execs(services, containers.lifecycle)
+        self.system = system
+        self._database = database
+        self._services = services
+        self._zygote = services.zygote
+
+    @classmethod
+    async def open(cls, options: EngineOptions, zygote: Zygote) -> Engine:
+        """Open the data root, find the containers that run, set up the bridge.
+
+        `zygote` is started and becomes the engine's, to be stopped by `close`.
+
+        Raises:
+            SampanError: the data root, the firewall or the bridge cannot be used, and why.
+        """
+        _make_directories(options)
+        database = Database(f"{options.data_root}/engine.db")
+        try:
+            engine = cls._assemble(options, database, zygote)
+            await asyncio.to_thread(engine.networking.bridge.ensure)
+            for warning in engine.networking.bridge.warnings:
+                log.warning("bridge network: %s", warning)
+            ended = await recover(engine._services, engine.containers.lifecycle)
+        except BaseException:
+            database.close()
+            raise
+        for container in ended:
+            await engine._remove(container.id)
+        return engine
+
+    @classmethod
+    def _assemble(cls, options: EngineOptions, database: Database, zygote: Zygote) -> Engine:
+        events = EventBus()
+        registry = Registry(ContainerRows(database), options.containers_directory)
+        snapshots = Snapshotter(options.data_root, hidden=[options.exec_root])
+        system = System(options)
+        images = Images(
+            content=ContentStore(options.data_root),
+            snapshots=snapshots,
+            rows=ImageRows(database),
+            emit=lambda action, identity, attributes: events.emit(
+                "image", action, identity, attributes
+            )
+            and None,
+            in_use=lambda identity: [c.id for c in registry if c.image[0] == identity],
+        )
+        services = Services(
+            options=options,
+            registry=registry,
+            events=events,
+            networking=Networking(
+                BridgeNetwork(
+                    bridge=options.bridge,
+                    bip=options.bip or None,
+                    table=options.firewall_table or None,
+                ),
+                registry.find,
+            ),
+            snapshots=snapshots,
+            profiles=Profiles(options.seccomp_directory),
+            zygote=zygote,
+            cgroup_version=system.cgroup_version,
+            apparmor=system.apparmor,
+        )
+        containers = Containers(services, images, system.machine)
+        return cls(
+            options=options,
+            database=database,
+            services=services,
+            images=images,
+            containers=containers,
+            system=system,
+        )
+
+    async def close(self) -> None:
+        """Let go of everything: streams of events end, containers run on."""
+        self.events.close()
+        await self.containers.lifecycle.close()
+        await self._zygote.stop()
+        self.networking.bridge.close()
+        self._database.close()
+
+    async def _remove(self, identity: str) -> None:
+        try:
+            await self.containers.remove(identity, force=True)
+        except SampanError as error:
+            log.error("container %s: it could not be removed: %s", identity, error)
+
+
+def _make_directories(options: EngineOptions) -> None:
+    """The data root is nobody else's business; the run directory holds the socket."""
+    for path, mode in (
+        (options.data_root, 0o711),
+        (options.containers_directory, 0o710),
+        (options.seccomp_directory, 0o700),
+        (options.exec_root, 0o711),
+        (options.shims_directory, 0o700),
+    ):
+        os.makedirs(path, mode=mode, exist_ok=True)
+
+

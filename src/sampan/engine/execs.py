@@ -1,0 +1,189 @@
+"""Further processes in containers: made, started, looked at; forgotten some time after their end."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from sampan.engine import spec
+from sampan.engine.container import Container, Status
+from sampan.engine.detach_keys import parse_detach_keys
+from sampan.engine.lifecycle import Lifecycle, Services, exit_code_of
+from sampan.engine.model import ExecConfig
+from sampan.engine.validation import as_list
+from sampan.errors import Conflict, InvalidArgument, NotFound, SampanError
+from sampan.shim.client import ExecHandle, ExecRequest
+from sampan.shim.streams import DEFAULT_DETACH_KEYS, ClientStream
+
+# How long an ended exec can still be inspected; dockerd keeps it as long.
+KEPT_S = 300.0
+
+
+class Exec:
+    """A process to be, that is or that was. `exit_code` is None until it ended."""
+
+    def __init__(self, id: str, container: Container, config: ExecConfig) -> None:
+        self.id = id
+        self.container = container
+        self.config = config
+        self.arguments = as_list(config.cmd)
+        self.running = False
+        self.started = False
+        self.exit_code: int | None = None
+        self.pid = 0
+        self.handle: ExecHandle | None = None
+        self.ended_at = 0.0
+
+    @property
+    def open_stdin(self) -> bool:
+        return self.config.attach_stdin
+
+
+class Execs:
+    """All execs of one engine, in memory: they end with the containers that they are in."""
+
+    def __init__(self, services: Services, lifecycle: Lifecycle) -> None:
+        self._services = services
+        self._lifecycle = lifecycle
+        self._execs: dict[str, Exec] = {}
+
+    async def create(self, reference: str, config: ExecConfig) -> str:
+        """Note down a process to start; return its ID.
+
+        Raises:
+            NotFound, Conflict, InvalidArgument: dockerd's texts.
+        """
+        container = self._services.registry.find(reference)
+        _check_running(container)
+        arguments = as_list(config.cmd)
+        if not arguments:
+            raise InvalidArgument("No exec command specified")
+        if any("\0" in text for text in [*arguments, *config.env, config.working_dir]):
+            raise InvalidArgument("a NUL byte cannot be part of a process's arguments")
+        if config.detach_keys:
+            parse_detach_keys(config.detach_keys)
+        self._forget_old()
+        entry = Exec(secrets.token_hex(32), container, config)
+        self._execs[entry.id] = entry
+        container.exec_ids[entry.id] = None
+        self._emit(entry, f"exec_create: {' '.join(arguments)}")
+        return entry.id
+
+    def get(self, exec_id: str) -> Exec:
+        """The exec with this ID or unique prefix of it.
+
+        Raises:
+            NotFound: dockerd's text.
+        """
+        entry = self._execs.get(exec_id)
+        if entry is None or not self._services.registry.holds(entry.container):
+            raise NotFound(f"No such exec instance: {exec_id}")
+        return entry
+
+    async def start(
+        self,
+        exec_id: str,
+        *,
+        detach: bool = False,
+        tty: bool | None = None,
+        console_size: tuple[int, int] | None = None,
+        stream: ClientStream | None = None,
+    ) -> None:
+        """Start the process; back when it has exec'd. The stream is handed over, or closed.
+
+        Raises:
+            Conflict: it was started before, or its container does not run.
+            RuntimeFailure: it could not be started.
+        """
+        try:
+            entry = self.get(exec_id)
+            if entry.started:
+                raise Conflict(f"Error: Exec command {entry.id} is already running")
+            _check_running(entry.container)
+            shim = entry.container.shim
+            if shim is None:
+                raise Conflict(f"Container {entry.container.id} is not running")
+            entry.started = entry.running = True
+            if stream is not None:
+                self._prepare(entry, stream)
+            self._emit(entry, f"exec_start: {' '.join(entry.arguments)}")
+        except BaseException:
+            if stream is not None:
+                stream.close()
+            raise
+        try:
+            handle = await shim.exec(self._request(entry, console_size), stream)
+        except SampanError as failure:
+            self._ended(entry, exit_code_of(failure))
+            raise
+        except BaseException:
+            self._ended(entry, 137)
+            raise
+        entry.handle, entry.pid = handle, handle.pid
+        handle.exited.add_done_callback(
+            lambda future: None if future.cancelled() else self._ended(entry, future.result())
+        )
+
+    async def resize(self, exec_id: str, rows: int, columns: int) -> None:
+        """Set the size of the process's terminal.
+
+        Raises:
+            Conflict: it does not run.
+        """
+        entry = self.get(exec_id)
+        if entry.handle is None or not entry.running:
+            raise Conflict(f"exec process {exec_id} is not running")
+        await entry.handle.resize(rows, columns)
+
+    def _prepare(self, entry: Exec, stream: ClientStream) -> None:
+        config = entry.config
+        stream.raw = config.tty
+        stream.stdin = config.attach_stdin
+        stream.stdout = config.attach_stdout or config.tty
+        stream.stderr = config.attach_stderr
+        stream.detach_keys = (
+            parse_detach_keys(config.detach_keys) if config.detach_keys else DEFAULT_DETACH_KEYS
+        )
+        stream.on_end = lambda reason: (
+            self._emit(entry, "exec_detach") if reason == "detached" else None
+        )
+
+    def _request(self, entry: Exec, console_size: tuple[int, int] | None) -> ExecRequest:
+        record = entry.container.record
+        profile = None if entry.config.privileged else self._services.profiles.of(record)
+        size = console_size or entry.config.console_size
+        return ExecRequest(
+            id=entry.id,
+            process=spec.exec_process(record, entry.config, entry.arguments),
+            terminal=entry.config.tty,
+            seccomp_program=profile.program if profile else None,
+            console_size=size if size and size != (0, 0) else None,
+        )
+
+    def _ended(self, entry: Exec, exit_code: int) -> None:
+        entry.running, entry.exit_code, entry.pid = False, exit_code, 0
+        entry.handle = None
+        entry.ended_at = time.monotonic()
+        entry.container.exec_ids.pop(entry.id, None)
+        self._emit(entry, "exec_die", exitCode=str(exit_code))
+
+    def _emit(self, entry: Exec, action: str, **attributes: str) -> None:
+        self._lifecycle.emit(entry.container, action, execID=entry.id, **attributes)
+
+    def _forget_old(self) -> None:
+        """Drop what ended long ago, or never will: its container is gone or runs no more."""
+        horizon = time.monotonic() - KEPT_S
+        for entry in list(self._execs.values()):
+            ended_long_ago = entry.exit_code is not None and entry.ended_at < horizon
+            if ended_long_ago or not self._services.registry.holds(entry.container):
+                del self._execs[entry.id]
+                entry.container.exec_ids.pop(entry.id, None)
+
+
+def _check_running(container: Container) -> None:
+    if container.state.status is Status.PAUSED:
+        raise Conflict(f"Container {container.id} is paused, unpause the container before exec")
+    if not container.state.running:
+        raise Conflict(f"Container {container.id} is not running")
+
+

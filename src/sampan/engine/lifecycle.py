@@ -1,0 +1,456 @@
+"""Starting, stopping, pausing: a container's process from the first request to its end.
+
+What happens in a start, in order, and undone in reverse when a later step fails:
+address → files → OCI configuration → shim and process. The end of a container is noted by
+`_ended`, whoever caused it, in one place and without an await.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from sampan.engine import defaults, spec
+from sampan.engine.container import Container, Event, Status
+from sampan.engine.networking import write_file
+from sampan.engine.signals import DEFAULT_STOP_SIGNAL, signal_number
+from sampan.engine.trace import StartTrace
+from sampan.errors import Conflict, NotModified, RuntimeFailure, SampanError
+from sampan.linux.cgroups.manager import open_cgroup
+from sampan.shim.client import ExitStatus, ShimConnection, ShimRequest, Zygote
+
+if TYPE_CHECKING:
+    from sampan.engine.events import EventBus
+    from sampan.engine.networking import Networking
+    from sampan.engine.options import EngineOptions
+    from sampan.engine.registry import Registry
+    from sampan.engine.seccomp import Profiles
+    from sampan.snapshots.overlay import Snapshotter
+
+log = logging.getLogger(__name__)
+
+COMMAND_NOT_FOUND = 127
+COMMAND_NOT_EXECUTABLE = 126
+START_FAILED = 128
+# After SIGKILL a process ends, unless the kernel itself hangs on something (a dead NFS server).
+KILL_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the parts of the engine share."""
+
+    options: EngineOptions
+    registry: Registry
+    events: EventBus
+    networking: Networking
+    snapshots: Snapshotter
+    profiles: Profiles
+    zygote: Zygote
+    cgroup_version: int
+    apparmor: bool
+
+
+class Lifecycle:
+    """Moves containers between statuses. `remove` is called for an ended container with --rm."""
+
+    def __init__(self, services: Services, remove: Any) -> None:
+        self._services = services
+        self._remove = remove
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Let go of all containers; they run on."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for container in self._services.registry:
+            if container.shim is not None:
+                await container.shim.close()
+
+    # Start
+
+    async def start(self, container: Container) -> None:
+        """Start the container's process; back when it has exec'd.
+
+        Raises:
+            NotModified: it runs already.
+            Conflict: it is paused or being removed.
+            RuntimeFailure, SampanError: a stage failed, and everything is as before.
+        """
+        async with container.lock:
+            _check_startable(container)
+            trace = StartTrace(enabled=self._services.options.trace_start)
+            if container.last_shim is not None:
+                await container.last_shim.gone
+                container.last_shim = None
+            try:
+                shim = await self._launch(container, trace)
+            except SampanError as failure:
+                self._start_failed(container, failure)
+                raise
+            except BaseException:
+                self._services.networking.disconnect(container)
+                container.close_parked()
+                raise
+            self._started(container, shim)
+            trace.finish(container.id, shim.trace)
+        await self._attach_late(container)
+
+    async def _launch(self, container: Container, trace: StartTrace) -> ShimConnection:
+        networking = self._services.networking
+        endpoints = networking.connect(container)
+        request = self._request(container, trace)
+        request.endpoints = [endpoint.to_dict() for endpoint in endpoints]
+        streams, container.parked = container.parked, []
+        trace.mark("request")
+        return await self._services.zygote.spawn(request, streams)
+
+    def _request(self, container: Container, trace: StartTrace) -> ShimRequest:
+        """The shim's request; writes the bundle on the way."""
+        record, options = container.record, self._services.options
+        config = spec.oci_config(record, self._surroundings(container))
+        trace.mark("config")
+        profile = self._services.profiles.of(record)
+        whole: dict[str, Any] = config
+        if profile is not None:
+            whole = {**config, "linux": {**config["linux"], "seccomp": profile.section}}
+        write_file(f"{container.directory}/config.json", msgspec.json.encode(whole), 0o600)
+        _unlink(container.exit_path)
+        trace.mark("bundle")
+        size = record.host_config.console_size
+        return ShimRequest(
+            id=record.id,
+            directory=container.directory,
+            socket=self.socket_path(container),
+            config=config,
+            rootfs_mounts=[
+                mount.to_dict() for mount in self._services.snapshots.mounts(record.id)
+            ],
+            seccomp_program=profile.program if profile else None,
+            terminal=record.config.tty,
+            open_stdin=record.config.open_stdin,
+            stdin_once=record.config.stdin_once,
+            reaper=options.init if record.host_config.init is None else record.host_config.init,
+            log_driver=container.log_driver,
+            log_path=container.log_path,
+            log_options=record.host_config.log_config.config,
+            console_size=size if size != (0, 0) else None,
+            trace=options.trace_start,
+        )
+
+    def _surroundings(self, container: Container) -> spec.Surroundings:
+        host, services = container.host_config, self._services
+        paths: dict[str, str] = {}
+        if (network := services.networking.namespace_path(container)) is not None:
+            paths["network"] = network
+        if host.uts_mode == "host":
+            paths["uts"] = ""
+        if host.ipc_mode == "host":
+            paths["ipc"] = ""
+        if host.pid_mode == "host":
+            paths["pid"] = ""
+        elif host.pid_mode.startswith("container:"):
+            other = services.networking.running(host.pid_mode.partition(":")[2], container)
+            paths["pid"] = f"/proc/{other.state.pid}/ns/pid"
+        if not spec.cgroup_namespace_is_private(host, services.cgroup_version):
+            paths["cgroup"] = ""
+        return spec.Surroundings(
+            cgroup_version=services.cgroup_version,
+            apparmor=services.apparmor,
+            files=services.networking.write_files(container),
+            namespace_paths=paths,
+            default_ulimits=services.options.default_ulimits,
+        )
+
+    def socket_path(self, container: Container) -> str:
+        """Where the container's shim listens."""
+        return f"{self._services.options.shims_directory}/{container.id}.sock"
+
+    def _started(self, container: Container, shim: ShimConnection) -> None:
+        state = container.state
+        container.move(Event.STARTED)
+        state.pid, state.started_ns = shim.pid, shim.started_at_ns
+        state.exit_code, state.error, state.oom_killed, state.finished_ns = 0, "", False, 0
+        container.record.manually_stopped = False
+        self.watch(container, shim)
+        self._services.registry.save(container)
+        for endpoint in container.record.endpoints.values():
+            self.emit_network(container, "connect", endpoint.network, endpoint.network_id)
+        self.emit(container, "start")
+
+    def _start_failed(self, container: Container, failure: SampanError) -> None:
+        self._services.networking.disconnect(container)
+        container.close_parked()
+        container.move(Event.START_FAILED)
+        container.state.error = failure.message
+        container.state.exit_code = exit_code_of(failure)
+        self._services.registry.save(container)
+        log.info("container %s did not start: %s", container.id, failure.message)
+        if container.host_config.auto_remove:
+            self._own(self._remove_ended(container))
+        else:
+            container.resolve("next-exit")
+
+    async def _attach_late(self, container: Container) -> None:
+        """Hand over the clients that came while the container was starting."""
+        streams, container.parked = container.parked, []
+        for stream in streams:
+            if container.shim is None:
+                stream.close()
+            else:
+                await container.shim.attach(stream)
+
+    # End
+
+    def watch(self, container: Container, shim: ShimConnection) -> None:
+        """Note the container's end when it comes."""
+        container.shim = shim
+        shim.on_log_lost = lambda reason: log.error(
+            "container %s: its log cannot be written: %s", container.id, reason
+        )
+        shim.exited.add_done_callback(
+            lambda future: None
+            if future.cancelled()
+            else self._ended(container, shim, future.result())
+        )
+
+    def _ended(self, container: Container, shim: ShimConnection, status: ExitStatus) -> None:
+        if container.shim is not shim:
+            return
+        container.shim, container.last_shim = None, shim
+        self.note_end(container, status)
+        if container.host_config.auto_remove and not container.restarting:
+            self._own(self._remove_ended(container))
+
+    def note_end(self, container: Container, status: ExitStatus) -> None:
+        """Record how the container ended and tell all who wait."""
+        state = container.state
+        if state.status in (Status.RUNNING, Status.PAUSED, Status.CREATED):
+            container.move(Event.ENDED)
+        started_ns = state.started_ns
+        state.pid, state.exit_code = 0, status.exit_code
+        state.finished_ns, state.oom_killed = status.exited_at_ns, status.oom_killed
+        state.error = status.error
+        networks = list(container.record.endpoints.values())
+        self._services.networking.disconnect(container)
+        self._services.registry.save(container)
+        if status.oom_killed:
+            self.emit(container, "oom")
+        seconds = max(0, status.exited_at_ns - started_ns) // 1_000_000_000
+        self.emit(
+            container, "die", exitCode=str(status.exit_code), execDuration=str(seconds)
+        )
+        for endpoint in networks:
+            self.emit_network(container, "disconnect", endpoint.network, endpoint.network_id)
+        container.resolve("not-running", "next-exit")
+
+    async def _remove_ended(self, container: Container) -> None:
+        try:
+            await self._remove(container)
+        except SampanError as error:
+            log.error("container %s: it could not be removed: %s", container.id, error)
+
+    # Stop, kill, pause
+
+    async def stop(
+        self, container: Container, *, signal_name: str | None, timeout_s: int | None
+    ) -> None:
+        """Ask the process to end, and make it after the time-out (-1: never).
+
+        Raises:
+            NotModified: it does not run.
+        """
+        if not container.state.running:
+            raise NotModified(f"container {container.id} is not running")
+        number = signal_number(
+            signal_name or container.config.stop_signal or DEFAULT_STOP_SIGNAL
+        )
+        if timeout_s is None:
+            preset = container.config.stop_timeout
+            timeout_s = defaults.STOP_TIMEOUT_S if preset is None else preset
+        container.record.manually_stopped = True
+        ended = container.wait("next-exit")
+        try:
+            await self._signal(container, number)
+            if not await _within(ended, None if timeout_s < 0 else float(timeout_s)):
+                log.info("container %s did not end in %s s", container.id, timeout_s)
+                await self.force_end(container)
+        finally:
+            ended.cancel()
+        self.emit(container, "stop")
+
+    async def force_end(self, container: Container) -> None:
+        """Kill the process and wait for its end.
+
+        Raises:
+            RuntimeFailure: the kernel does not end it.
+        """
+        if not container.state.running:
+            return
+        ended = container.wait("not-running")
+        try:
+            await self._signal(container, signal.SIGKILL)
+            if not await _within(ended, KILL_TIMEOUT_S):
+                raise RuntimeFailure(
+                    "kill",
+                    f"container {container.id} did not end {KILL_TIMEOUT_S:g} s after SIGKILL",
+                )
+        finally:
+            ended.cancel()
+
+    async def kill(self, container: Container, signal_name: str) -> None:
+        """Send a signal to the container's first process; SIGKILL is waited for.
+
+        Raises:
+            InvalidArgument: no such signal.
+            Conflict: it does not run; dockerd's text.
+        """
+        number = signal_number(signal_name or "SIGKILL")
+        if not container.state.running:
+            raise Conflict(
+                f"Cannot kill container: {container.id}: Container {container.id} is not running"
+            )
+        if number == signal.SIGKILL:
+            container.record.manually_stopped = True
+            await self.force_end(container)
+        else:
+            await self._signal(container, number)
+
+    async def restart(
+        self, container: Container, *, signal_name: str | None, timeout_s: int | None
+    ) -> None:
+        """Stop, if it runs, and start."""
+        container.restarting = True
+        try:
+            if container.state.running:
+                await self.stop(container, signal_name=signal_name, timeout_s=timeout_s)
+            await self.start(container)
+        finally:
+            container.restarting = False
+        self.emit(container, "restart")
+
+    async def pause(self, container: Container) -> None:
+        """Freeze every process of the container.
+
+        Raises:
+            Conflict: it does not run, or is paused.
+        """
+        async with container.lock:
+            if container.state.status is Status.PAUSED:
+                raise Conflict(f"Container {container.id} is already paused")
+            if not container.state.running:
+                raise Conflict(f"Container {container.id} is not running")
+            await asyncio.to_thread(open_cgroup(container.record.cgroup_path).freeze)
+            if container.state.running:
+                container.move(Event.PAUSED)
+                self._services.registry.save(container)
+                self.emit(container, "pause")
+
+    async def unpause(self, container: Container) -> None:
+        """Let a paused container go on.
+
+        Raises:
+            Conflict: it is not paused.
+        """
+        async with container.lock:
+            if container.state.status is not Status.PAUSED:
+                raise Conflict(f"Container {container.id} is not paused")
+            self._thaw(container)
+            self.emit(container, "unpause")
+
+    def _thaw(self, container: Container) -> None:
+        open_cgroup(container.record.cgroup_path).thaw()
+        if container.state.status is Status.PAUSED:
+            container.move(Event.UNPAUSED)
+            self._services.registry.save(container)
+
+    async def _signal(self, container: Container, number: int) -> None:
+        """Deliver a signal; a paused container is let go for the signals that end it."""
+        if container.shim is None:
+            return
+        try:
+            await container.shim.signal(number)
+        except RuntimeFailure as failure:
+            if failure.errno != errno.ESRCH:
+                raise
+        self.emit(container, "kill", signal=str(number))
+        stop_signal = signal_number(container.config.stop_signal or DEFAULT_STOP_SIGNAL)
+        if container.state.status is Status.PAUSED and number in (signal.SIGKILL, stop_signal):
+            self._thaw(container)
+
+    # Events
+
+    def emit(self, container: Container, action: str, **attributes: str) -> None:
+        """An event of this container: its labels, image and name are the attributes."""
+        self._services.events.emit(
+            "container",
+            action,
+            container.id,
+            {
+                **container.config.labels,
+                "image": container.image[1],
+                "name": container.name,
+                **attributes,
+            },
+        )
+
+    def emit_network(
+        self, container: Container, action: str, network: str, network_id: str
+    ) -> None:
+        """The event of a network that a container joined or left."""
+        kind = network if network in ("host", "none") else "bridge"
+        self._services.events.emit(
+            "network",
+            action,
+            network_id or network,
+            {"container": container.id, "name": network, "type": "null" if kind == "none" else kind},
+        )
+
+    def _own(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def exit_code_of(failure: SampanError) -> int:
+    """The exit code of a container that did not start, as a shell counts."""
+    number = failure.errno if isinstance(failure, RuntimeFailure) else None
+    if isinstance(failure, RuntimeFailure) and failure.stage == "exec":
+        if number in (errno.ENOENT, errno.ENOTDIR):
+            return COMMAND_NOT_FOUND
+        return COMMAND_NOT_EXECUTABLE
+    return START_FAILED
+
+
+def _check_startable(container: Container) -> None:
+    match container.state.status:
+        case Status.RUNNING:
+            raise NotModified(f"container {container.id} is already running")
+        case Status.PAUSED:
+            raise Conflict("cannot start a paused container, try unpause instead")
+        case Status.REMOVING | Status.DEAD:
+            raise Conflict("container is marked for removal and cannot be started")
+        case Status.CREATED | Status.EXITED:
+            pass
+
+
+async def _within(future: asyncio.Future[Any], timeout_s: float | None) -> bool:
+    """Whether the future is done in time; it is left as it is."""
+    done, _ = await asyncio.wait({future}, timeout=timeout_s)
+    return bool(done)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass

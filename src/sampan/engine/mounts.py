@@ -1,0 +1,185 @@
+"""Binds, `--mount` and `--tmpfs`: parsed at create, turned into OCI mounts at start.
+
+Source: Docker's `[SOURCE:]TARGET[:OPTIONS]`; OCI runtime-spec config.md, "Mounts".
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from typing import Any
+
+from sampan.engine.container import BoundMount
+from sampan.engine.model import HostConfig, MountSpec
+from sampan.errors import InvalidArgument, Unsupported
+
+PROPAGATION = frozenset("private rprivate shared rshared slave rslave".split())
+BIND_MODES = frozenset({"ro", "rw", "z", "Z", "nocopy", "cached", "delegated", "consistent"})
+TMPFS_FLAGS = frozenset(
+    "rw ro exec noexec suid nosuid dev nodev sync async atime noatime relatime norelatime "
+    "diratime nodiratime strictatime nostrictatime mand nomand remount bind rbind rprivate rslave "
+    "rshared private slave shared unbindable runbindable".split()
+)
+TMPFS_VALUES = frozenset("size mode uid gid nr_inodes nr_blocks mpol".split())
+
+
+def parse_mounts(host: HostConfig) -> list[BoundMount]:
+    """The user's mounts in the order they are to be made.
+
+    Raises:
+        InvalidArgument: a malformed one, two for one target, a source that has to exist and does not.
+        Unsupported: a named or anonymous volume.
+    """
+    mounts = [parse_bind(text) for text in host.binds or ()]
+    mounts += [_parse_mount(spec) for spec in host.mounts or ()]
+    mounts += [
+        BoundMount(type="tmpfs", source="", destination=target(path), mode=tmpfs_options(options))
+        for path, options in (host.tmpfs or {}).items()
+    ]
+    seen = set()
+    for mount in mounts:
+        if mount.destination in seen:
+            raise InvalidArgument(f"Duplicate mount point: {mount.destination}")
+        seen.add(mount.destination)
+    # A mount below another one comes after it, or it would be covered.
+    return sorted(mounts, key=lambda mount: mount.destination.count("/"))
+
+
+def parse_bind(text: str) -> BoundMount:
+    """One entry of `Binds`."""
+    parts = text.split(":")
+    if len(parts) == 1:
+        raise Unsupported(
+            f"anonymous volumes are not built yet: {text}", hint="bind a directory: /SOURCE:/TARGET"
+        )
+    if len(parts) > 3 or not parts[0] or not parts[1]:
+        raise InvalidArgument(f"invalid volume specification: '{text}'")
+    if not parts[0].startswith("/"):
+        raise Unsupported(
+            f"named volumes are not built yet: {text}", hint="bind a directory: /SOURCE:/TARGET"
+        )
+    mode = parts[2] if len(parts) == 3 else ""
+    propagation, read_write = "rprivate", True
+    for option in mode.split(",") if mode else ():
+        if option in PROPAGATION:
+            propagation = option
+        elif option not in BIND_MODES:
+            raise InvalidArgument(
+                f"invalid volume specification: '{text}': invalid mode: {mode}"
+            )
+        elif option == "ro":
+            read_write = False
+    return BoundMount(
+        type="bind",
+        source=posixpath.normpath(parts[0]),
+        destination=target(parts[1]),
+        mode=mode,
+        rw=read_write,
+        propagation=propagation,
+    )
+
+
+def _parse_mount(spec: MountSpec) -> BoundMount:
+    match spec.type:
+        case "bind":
+            options = spec.bind_options
+            if not spec.source.startswith("/"):
+                raise InvalidArgument(
+                    f"invalid mount config for type \"bind\": invalid mount path: '{spec.source}' "
+                    "mount path must be absolute"
+                )
+            if not os.path.lexists(spec.source) and not (options and options.create_mountpoint):
+                raise InvalidArgument(
+                    'invalid mount config for type "bind": bind source path does not exist: '
+                    f"{spec.source}"
+                )
+            propagation = (options.propagation if options else "") or "rprivate"
+            if propagation not in PROPAGATION:
+                raise InvalidArgument(
+                    f'invalid mount config for type "bind": invalid propagation: {propagation}'
+                )
+            mode = "bind-nonrecursive" if options and options.non_recursive else ""
+            return BoundMount(
+                type="bind",
+                source=posixpath.normpath(spec.source),
+                destination=target(spec.target),
+                mode=mode,
+                rw=not spec.read_only,
+                propagation=propagation,
+            )
+        case "tmpfs":
+            return BoundMount(
+                type="tmpfs", source="", destination=target(spec.target), mode=_tmpfs_mode(spec)
+            )
+        case "volume" | "image" | "npipe" | "cluster":
+            raise Unsupported(f"mounts of type {spec.type} are not built yet: {spec.target}")
+        case _:
+            raise InvalidArgument(f'mount type unknown: "{spec.type}"')
+
+
+def _tmpfs_mode(spec: MountSpec) -> str:
+    parts = ["ro"] if spec.read_only else []
+    if options := spec.tmpfs_options:
+        if options.size_bytes < 0 or not 0 <= options.mode <= 0o7777:
+            raise InvalidArgument(f'invalid mount config for type "tmpfs": {spec.target}')
+        parts += [f"size={options.size_bytes}"] if options.size_bytes else []
+        parts += [f"mode={options.mode:o}"] if options.mode else []
+        parts += ["=".join(entry) for entry in options.options]
+    return tmpfs_options(",".join(parts))
+
+
+def tmpfs_options(text: str) -> str:
+    """The options of a tmpfs, checked; see tmpfs(5)."""
+    for option in text.split(",") if text else ():
+        name, equals, value = option.partition("=")
+        if not (name in TMPFS_VALUES and value if equals else name in TMPFS_FLAGS):
+            raise InvalidArgument(f'invalid tmpfs option ["{option}"]')
+    return text
+
+
+def target(path: str) -> str:
+    """A clean absolute path inside the container."""
+    if not path.startswith("/"):
+        raise InvalidArgument(
+            f"invalid mount config: invalid mount path: '{path}' mount path must be absolute"
+        )
+    clean = posixpath.normpath("/" + path.lstrip("/"))
+    if clean == "/":
+        raise InvalidArgument("invalid specification: destination can't be '/'")
+    return clean
+
+
+def make_sources(mounts: list[BoundMount], host: HostConfig) -> None:
+    """Make the directories that `--volume` is allowed to make on the host."""
+    made = {parse_bind(text).source for text in host.binds or ()}
+    made |= {
+        posixpath.normpath(spec.source)
+        for spec in host.mounts or ()
+        if spec.bind_options and spec.bind_options.create_mountpoint
+    }
+    for mount in mounts:
+        if mount.type == "bind" and mount.source in made and not os.path.lexists(mount.source):
+            os.makedirs(mount.source, exist_ok=True)
+
+
+def oci_mount(mount: BoundMount) -> dict[str, Any]:
+    """The OCI mount of a user's mount."""
+    if mount.type == "tmpfs":
+        options = ["noexec", "nosuid", "nodev", *(mount.mode.split(",") if mount.mode else [])]
+        return {
+            "destination": mount.destination,
+            "type": "tmpfs",
+            "source": "tmpfs",
+            "options": options,
+        }
+    recursive = mount.mode != "bind-nonrecursive"
+    return {
+        "destination": mount.destination,
+        "type": "bind",
+        "source": mount.source,
+        "options": [
+            "rbind" if recursive else "bind",
+            "rw" if mount.rw else "ro",
+            mount.propagation or "rprivate",
+        ],
+    }

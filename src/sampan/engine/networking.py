@@ -1,0 +1,183 @@
+"""A container's networks: which it joins, its addresses, and the files that speak of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from sampan.engine.container import Container, Endpoint
+from sampan.errors import Conflict, NotFound
+from sampan.linux.netlink import VethEndpoint
+from sampan.network import files
+from sampan.network.bridge import BridgeNetwork
+from sampan.network.driver import Attachment, Network
+from sampan.network.unbridged import host_network, none_network
+
+HOST = "host"
+NONE = "none"
+BRIDGE = "bridge"
+
+
+class Networking:
+    """Attaches containers to the networks that there are: bridge, host, none, another's.
+
+    `find` looks up the container of `container:REF`.
+    """
+
+    def __init__(self, bridge: BridgeNetwork, find: Callable[[str], Container]) -> None:
+        self.bridge = bridge
+        self.networks: dict[str, Network] = {
+            network.name: network for network in (bridge, host_network(), none_network())
+        }
+        self._find = find
+
+    def mode(self, container: Container) -> str:
+        """`bridge`, `host`, `none` or `container:REF`."""
+        if container.config.network_disabled:
+            return NONE
+        return normalised_mode(container.host_config.network_mode)
+
+    def connect(self, container: Container) -> list[VethEndpoint]:
+        """Give the container its addresses; the runtime makes the interfaces.
+
+        Raises:
+            Unavailable: no address is left.
+            InvalidArgument, Conflict: a MAC or address that cannot be had.
+        """
+        network = self.networks.get(self.mode(container))
+        container.record.endpoints = {}
+        if network is None:
+            return []
+        wanted = (container.record.networking.endpoints_config or {}).get(network.name)
+        mac = container.config.mac_address or (wanted.mac_address if wanted else "")
+        attachment = network.attach(container.id, mac=mac or None)
+        container.record.endpoints = {network.name: _endpoint(attachment)}
+        return [attachment.endpoint] if attachment.endpoint else []
+
+    def adopt(self, container: Container) -> None:
+        """Take note of the addresses of a container that ran before this daemon did."""
+        for name, endpoint in container.record.endpoints.items():
+            if name == BRIDGE and endpoint.address:
+                self.bridge.adopt(
+                    container.id,
+                    f"{endpoint.address}/{endpoint.prefix_length}",
+                    endpoint.mac_address,
+                    endpoint_id=endpoint.endpoint_id,
+                )
+            elif name in self.networks and not self.networks[name].attachment(container.id):
+                self.networks[name].attach(container.id)
+
+    def disconnect(self, container: Container) -> None:
+        """Take the addresses back. Idempotent."""
+        for network in self.networks.values():
+            network.release(container.id)
+        container.record.endpoints = {
+            name: Endpoint(network=name, network_id=endpoint.network_id)
+            for name, endpoint in container.record.endpoints.items()
+        }
+
+    def namespace_path(self, container: Container) -> str | None:
+        """The network namespace to join: None for a new one, an empty text for the host's.
+
+        Raises:
+            NotFound, Conflict: the other container is not there or does not run.
+        """
+        mode = self.mode(container)
+        if mode == HOST:
+            return ""
+        kind, _, reference = mode.partition(":")
+        if kind != "container":
+            return None
+        return f"/proc/{self.running(reference, container).state.pid}/ns/net"
+
+    def running(self, reference: str, joining: Container) -> Container:
+        """A container whose namespaces another one joins.
+
+        Raises:
+            NotFound, Conflict: it is not there or does not run; dockerd's texts.
+        """
+        other = self._find(reference)
+        if other is joining:
+            raise Conflict(f"cannot join own network: container {other.id}")
+        if not other.state.running:
+            raise Conflict(f"cannot join network of a non running container: {other.id}")
+        return other
+
+    def write_files(self, container: Container) -> list[tuple[str, str]]:
+        """Write `hosts`, `hostname` and `resolv.conf`; return (source, target) to mount.
+
+        Another container's network comes with its files.
+        """
+        mode = self.mode(container)
+        kind, _, reference = mode.partition(":")
+        directory = container.directory
+        if kind == "container":
+            directory = self.running(reference, container).directory
+        else:
+            _write_own_files(container, mode, self.bridge)
+        return [
+            (f"{directory}/resolv.conf", "/etc/resolv.conf"),
+            (f"{directory}/hostname", "/etc/hostname"),
+            (f"{directory}/hosts", "/etc/hosts"),
+        ]
+
+
+def normalised_mode(mode: str) -> str:
+    """A network mode with Docker's two names for the default replaced.
+
+    Raises:
+        NotFound: there is no such network.
+    """
+    if mode in ("", "default", BRIDGE):
+        return BRIDGE
+    if mode in (HOST, NONE) or mode.startswith("container:"):
+        return mode
+    raise NotFound(f"network {mode} not found")
+
+
+def _endpoint(attachment: Attachment) -> Endpoint:
+    endpoint = Endpoint(
+        network=attachment.network_name,
+        network_id=attachment.network_id,
+        endpoint_id=attachment.endpoint_id,
+    )
+    if (veth := attachment.endpoint) is not None:
+        endpoint.address, _, prefix = veth.addresses[0].partition("/")
+        endpoint.prefix_length = int(prefix)
+        endpoint.gateway, endpoint.mac_address = veth.gateway, veth.mac
+    return endpoint
+
+
+def _write_own_files(container: Container, mode: str, bridge: BridgeNetwork) -> None:
+    host, record = container.host_config, container.record
+    endpoint = record.endpoints.get(BRIDGE)
+    texts = {
+        "hosts": files.hosts(
+            hostname=record.hostname,
+            domainname=record.config.domainname,
+            addresses=[endpoint.address] if endpoint and endpoint.address else [],
+            extra_hosts=host.extra_hosts or (),
+            host_gateway=bridge.gateway,
+            mode=mode,
+        ),
+        "hostname": files.hostname(record.hostname),
+        "resolv.conf": files.resolv_conf(
+            mode=mode,
+            dns=host.dns or (),
+            dns_search=host.dns_search or (),
+            dns_options=host.dns_options or (),
+        ),
+    }
+    for name, text in texts.items():
+        write_file(f"{container.directory}/{name}", text.encode())
+
+
+def write_file(path: str, data: bytes, mode: int = 0o644) -> None:
+    """Write a small file in place: a container that has it mounted goes on seeing it."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+    finally:
+        os.close(fd)

@@ -1,0 +1,41 @@
+"""What the engine is told once, when it opens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Where the engine keeps things, and dockerd's options that are the engine's business.
+
+    `default_ulimits` are (name, soft, hard). `bip` is the default bridge's address with its prefix
+    length, empty to pick a free one. `firewall_table` names the engine's own nftables table.
+    """
+
+    data_root: str = "/var/lib/sampan"
+    exec_root: str = "/run/sampan"
+    bridge: str = "sampan0"
+    bip: str = ""
+    firewall_table: str = "sampan"
+    cgroup_parent: str = "/sampan"
+    debug: bool = False
+    init: bool = False
+    trace_start: bool = False
+    labels: Sequence[str] = ()
+    default_ulimits: Sequence[tuple[str, int, int]] = ()
+
+    @property
+    def containers_directory(self) -> str:
+        return f"{self.data_root}/containers"
+
+    @property
+    def shims_directory(self) -> str:
+        """Where shims listen: `<container id>.sock`. On a file system that a reboot empties."""
+        return f"{self.exec_root}/shims"
+
+    @property
+    def seccomp_directory(self) -> str:
+        """Compiled seccomp programs by profile digest."""
+        return f"{self.data_root}/seccomp"

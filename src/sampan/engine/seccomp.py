@@ -1,0 +1,54 @@
+"""Which seccomp profile a container runs under, compiled once per profile."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from sampan.engine.container import Record
+from sampan.engine.seccomp_profile import default_profile, parse_profile
+from sampan.engine.security import parse_security_options
+from sampan.linux import seccomp
+
+
+class Profile(NamedTuple):
+    """`section` is `linux.seccomp` as JSON, `program` the path of the compiled BPF."""
+
+    section: msgspec.Raw
+    program: str
+
+
+class Profiles:
+    """Profiles by what selects them: the profile's text and the capabilities.
+
+    Compiled programs are files, so that a start neither compiles nor carries them.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._known: dict[tuple[str, tuple[str, ...]], Profile] = {}
+
+    def of(self, record: Record) -> Profile | None:
+        """The container's profile; None when it is unconfined.
+
+        Raises:
+            InvalidArgument: the profile's text is none.
+            RuntimeFailure: it does not compile.
+        """
+        text = parse_security_options(record.host_config.security_opt).seccomp
+        if text == "unconfined" or (record.host_config.privileged and text == "builtin"):
+            return None
+        key = text, tuple(record.capabilities)
+        if (profile := self._known.get(key)) is None:
+            profile = self._known[key] = self._compile(text, record.capabilities)
+        return profile
+
+    def _compile(self, text: str, capabilities: list[str]) -> Profile:
+        section: dict[str, Any] = (
+            default_profile(capabilities)
+            if text == "builtin"
+            else parse_profile(text, capabilities)
+        )
+        _, path = seccomp.cached_program(section, self._directory)
+        return Profile(msgspec.Raw(msgspec.json.encode(section)), path)

@@ -1,0 +1,83 @@
+"""Capabilities and `--security-opt`: what the user said, checked and made explicit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sampan.engine import defaults
+from sampan.engine.model import HostConfig
+from sampan.errors import InvalidArgument
+from sampan.linux.capabilities import CAPABILITIES
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityOptions:
+    """`--security-opt`, parsed. `seccomp` is `builtin`, `unconfined` or a profile's JSON text;
+    `apparmor` a profile's name, empty for the default one; `label` SELinux' `key:value` parts."""
+
+    no_new_privileges: bool = False
+    seccomp: str = "builtin"
+    apparmor: str = ""
+    label: tuple[str, ...] = ()
+
+
+def parse_security_options(options: list[str] | None) -> SecurityOptions:
+    """Parse `SecurityOpt`, in which `=` and, from old clients, `:` separate key and value.
+
+    Raises:
+        InvalidArgument: with dockerd's text.
+    """
+    no_new_privileges, seccomp, apparmor, label = False, "builtin", "", []
+    for option in options or ():
+        if option == "no-new-privileges":
+            no_new_privileges = True
+            continue
+        if option in ("disable",):
+            label.append(option)
+            continue
+        separator = "=" if "=" in option else ":"
+        key, found, value = option.partition(separator)
+        if not found:
+            raise InvalidArgument(f'invalid --security-opt 1: "{option}"')
+        match key:
+            case "label":
+                label.append(value)
+            case "apparmor":
+                apparmor = value
+            case "seccomp":
+                seccomp = value
+            case "no-new-privileges":
+                if value.lower() not in ("true", "false", "1", "0", "t", "f"):
+                    raise InvalidArgument(f'invalid --security-opt 2: "{option}"')
+                no_new_privileges = value.lower() in ("true", "1", "t")
+            case _:
+                raise InvalidArgument(f'invalid --security-opt 2: "{option}"')
+    return SecurityOptions(no_new_privileges, seccomp, apparmor, tuple(label))
+
+
+def effective_capabilities(host: HostConfig) -> list[str]:
+    """The capabilities of the container's process, sorted; see capabilities(7).
+
+    Raises:
+        InvalidArgument: an unknown capability, with dockerd's text.
+    """
+    added = _normalised(host.cap_add, "CapAdd")
+    dropped = _normalised(host.cap_drop, "CapDrop")
+    if host.privileged:
+        return sorted(CAPABILITIES)
+    if "ALL" in added:
+        return sorted(CAPABILITIES - dropped)
+    if "ALL" in dropped:
+        return sorted(added)
+    return sorted(set(defaults.CAPABILITIES) - dropped | added)
+
+
+def _normalised(names: list[str] | None, field: str) -> set[str]:
+    capabilities = set()
+    for name in names or ():
+        upper = name.upper()
+        full = upper if upper == "ALL" or upper.startswith("CAP_") else f"CAP_{upper}"
+        if full != "ALL" and full not in CAPABILITIES:
+            raise InvalidArgument(f'invalid {field}: unknown capability: "{full}"')
+        capabilities.add(full)
+    return capabilities

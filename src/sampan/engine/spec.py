@@ -1,0 +1,379 @@
+"""A container as the OCI runtime configuration: a pure function of its record and the machine.
+
+Source: OCI runtime-spec config.md and config-linux.md.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sampan.engine import defaults
+from sampan.engine.container import BoundMount, Record
+from sampan.engine.model import DeviceMapping, ExecConfig, HostConfig
+from sampan.engine.mounts import oci_mount
+from sampan.engine.resources import oci_resources
+from sampan.engine.security import SecurityOptions, parse_security_options
+from sampan.errors import InvalidArgument, NotFound
+
+OCI_VERSION = "1.2.0"
+LABEL_HOSTNAME = "HOSTNAME"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What of the machine and the engine a configuration depends on.
+
+    `namespace_paths` maps an OCI namespace type to the namespace to join, an empty text to the
+    host's own; types that are not in it are made new. `files` are (source, target) of the files
+    that the engine keeps for the container (`/etc/hosts` …).
+    """
+
+    cgroup_version: int
+    apparmor: bool = False
+    files: Sequence[tuple[str, str]] = ()
+    namespace_paths: dict[str, str] = field(default_factory=dict)
+    default_ulimits: Sequence[tuple[str, int, int]] = ()
+
+
+def oci_config(record: Record, surroundings: Surroundings) -> dict[str, Any]:
+    """The configuration without `linux.seccomp`, which the caller adds where it is wanted.
+
+    Raises:
+        NotFound: a device that is to be passed in does not exist.
+    """
+    config, host = record.config, record.host_config
+    security = parse_security_options(host.security_opt)
+    result: dict[str, Any] = {
+        "ociVersion": OCI_VERSION,
+        "process": _process(record, security, surroundings),
+        "root": {"path": "rootfs", "readonly": host.readonly_rootfs},
+        "mounts": _mounts(record, surroundings),
+        "linux": _linux(record, surroundings),
+    }
+    if "uts" not in surroundings.namespace_paths:
+        result["hostname"] = record.hostname
+        if config.domainname:
+            result["domainname"] = config.domainname
+    if host.annotations:
+        result["annotations"] = dict(host.annotations)
+    return result
+
+
+def exec_process(record: Record, request: ExecConfig, arguments: list[str]) -> dict[str, Any]:
+    """The OCI `process` of a further process in the container."""
+    security = parse_security_options(record.host_config.security_opt)
+    environment = [*record_environment(record), *request.env]
+    if request.tty:
+        environment = with_default(environment, "TERM", "xterm")
+    return _process_values(
+        record,
+        security,
+        terminal=request.tty,
+        arguments=arguments,
+        environment=last_of_each(environment),
+        user=request.user or record.config.user,
+        cwd=request.working_dir or record.config.working_dir or "/",
+        capabilities=None if not request.privileged else _all_capabilities(),
+    )
+
+
+def record_environment(record: Record) -> list[str]:
+    """PATH and HOSTNAME, then what image and user set."""
+    environment = [f"PATH={defaults.PATH}", f"{LABEL_HOSTNAME}={record.hostname}"]
+    return last_of_each([*environment, *record.config.env])
+
+
+def last_of_each(environment: Sequence[str]) -> list[str]:
+    """`KEY=value` entries, each key once, the last value at the first place. A key without `=`
+    removes the variable, as Docker has it."""
+    values: dict[str, str | None] = {}
+    for entry in environment:
+        key, equals, value = entry.partition("=")
+        values[key] = value if equals else None
+    return [f"{key}={value}" for key, value in values.items() if value is not None]
+
+
+def with_default(environment: Sequence[str], key: str, value: str) -> list[str]:
+    """The environment with `key` set, where it was not."""
+    if any(entry.partition("=")[0] == key for entry in environment):
+        return [*environment]
+    return [*environment, f"{key}={value}"]
+
+
+def _process(
+    record: Record, security: SecurityOptions, surroundings: Surroundings
+) -> dict[str, Any]:
+    environment = record_environment(record)
+    if record.config.tty:
+        environment = with_default(environment, "TERM", "xterm")
+    process = _process_values(
+        record,
+        security,
+        terminal=record.config.tty,
+        arguments=[record.path, *record.args],
+        environment=environment,
+        user=record.config.user,
+        cwd=record.config.working_dir or "/",
+    )
+    rlimits = _rlimits(record.host_config, surroundings)
+    if rlimits:
+        process["rlimits"] = rlimits
+    if surroundings.apparmor and not record.host_config.privileged:
+        process["apparmorProfile"] = security.apparmor
+    elif security.apparmor:
+        process["apparmorProfile"] = security.apparmor
+    if not process.get("apparmorProfile"):
+        process.pop("apparmorProfile", None)
+    return process
+
+
+def _process_values(
+    record: Record,
+    security: SecurityOptions,
+    *,
+    terminal: bool,
+    arguments: list[str],
+    environment: list[str],
+    user: str,
+    cwd: str,
+    capabilities: list[str] | None = None,
+) -> dict[str, Any]:
+    held = record.capabilities if capabilities is None else capabilities
+    process: dict[str, Any] = {
+        "terminal": terminal,
+        "user": _user(user, record.host_config),
+        "args": arguments,
+        "env": environment,
+        "cwd": cwd,
+        # Nothing is inheritable: CVE-2022-24769. A user other than root gains capabilities by
+        # file capabilities only, from the bounding set.
+        "capabilities": {
+            "bounding": held,
+            "effective": held,
+            "permitted": held,
+            "inheritable": [],
+            "ambient": [],
+        },
+        "noNewPrivileges": security.no_new_privileges,
+        "oomScoreAdj": record.host_config.oom_score_adj,
+    }
+    return process
+
+
+def _user(user: str, host: HostConfig) -> dict[str, Any]:
+    """Names are looked up by the runtime, where the container's own passwd file is."""
+    value: dict[str, Any] = {"uid": 0, "gid": 0, "username": user}
+    if host.group_add:
+        value["additionalGroups"] = [*host.group_add]
+    return value
+
+
+def _all_capabilities() -> list[str]:
+    from sampan.linux.capabilities import CAPABILITIES
+
+    return sorted(CAPABILITIES)
+
+
+def _rlimits(host: HostConfig, surroundings: Surroundings) -> list[dict[str, Any]]:
+    limits = {name: (soft, hard) for name, soft, hard in surroundings.default_ulimits}
+    limits |= {limit.name: (limit.soft, limit.hard) for limit in host.ulimits or ()}
+    unlimited = (1 << 64) - 1
+    return [
+        {
+            "type": f"RLIMIT_{name.upper()}",
+            "soft": soft if soft >= 0 else unlimited,
+            "hard": hard if hard >= 0 else unlimited,
+        }
+        for name, (soft, hard) in limits.items()
+    ]
+
+
+def _mounts(record: Record, surroundings: Surroundings) -> list[dict[str, Any]]:
+    """Defaults, the engine's files, then the user's; a user's mount replaces a default one."""
+    host = record.host_config
+    wanted = {mount.destination for mount in record.mounts}
+    base = defaults.mounts(
+        privileged=host.privileged,
+        shm_bytes=host.shm_size or defaults.SHM_BYTES,
+        ipc_host=host.ipc_mode == "host",
+    )
+    if surroundings.namespace_paths.get("network") == "" and not host.privileged:
+        # sysfs shows the network namespace it is mounted in; the host's own stays read-only.
+        base = [_with_options(mount, "ro") if mount["type"] == "sysfs" else mount for mount in base]
+    mounts = [mount for mount in base if mount["destination"] not in wanted]
+    if host.ipc_mode == "none":
+        mounts = [mount for mount in mounts if mount["destination"] != "/dev/shm"]
+    for source, target in surroundings.files:
+        if target not in wanted:
+            options = ["rbind", "rprivate"] + (["ro"] if host.readonly_rootfs else [])
+            mounts.append(
+                {"destination": target, "type": "bind", "source": source, "options": options}
+            )
+    return [*mounts, *(_user_mount(mount) for mount in record.mounts)]
+
+
+def _with_options(mount: dict[str, Any], option: str) -> dict[str, Any]:
+    options = mount["options"]
+    return mount if option in options else {**mount, "options": [*options, option]}
+
+
+def _user_mount(mount: BoundMount) -> dict[str, Any]:
+    return oci_mount(mount)
+
+
+def _linux(record: Record, surroundings: Surroundings) -> dict[str, Any]:
+    host = record.host_config
+    nodes, rules = _devices(host)
+    linux: dict[str, Any] = {
+        "namespaces": _namespaces(record, surroundings),
+        "cgroupsPath": record.cgroup_path,
+        "resources": oci_resources(host, rules),
+    }
+    if nodes:
+        linux["devices"] = nodes
+    if host.sysctls:
+        linux["sysctl"] = dict(host.sysctls)
+    if not host.privileged:
+        masked, readonly = host.masked_paths, host.readonly_paths
+        linux["maskedPaths"] = [*defaults.MASKED_PATHS] if masked is None else masked
+        linux["readonlyPaths"] = [*defaults.READONLY_PATHS] if readonly is None else readonly
+    propagations = {mount.propagation for mount in record.mounts if mount.type == "bind"}
+    if propagations & {"shared", "rshared"}:
+        linux["rootfsPropagation"] = "shared"
+    elif propagations & {"slave", "rslave"}:
+        linux["rootfsPropagation"] = "rslave"
+    return linux
+
+
+def _namespaces(record: Record, surroundings: Surroundings) -> list[dict[str, str]]:
+    namespaces = []
+    for kind in ("mount", "uts", "ipc", "pid", "network", "cgroup"):
+        path = surroundings.namespace_paths.get(kind)
+        if path is None:
+            namespaces.append({"type": kind})
+        elif path:
+            namespaces.append({"type": kind, "path": path})
+    return namespaces
+
+
+def cgroup_namespace_is_private(host: HostConfig, cgroup_version: int) -> bool:
+    """Docker's default: private on cgroup v2, the host's on v1 and for privileged containers."""
+    if host.cgroupns_mode:
+        return host.cgroupns_mode == "private"
+    return cgroup_version == 2 and not host.privileged
+
+
+def _devices(host: HostConfig) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Device nodes to make and the rules of the device cgroup."""
+    if host.privileged:
+        return _host_devices(), [*defaults.ALL_DEVICES]
+    nodes, rules = [], [*defaults.DEVICE_RULES]
+    for mapping in host.devices or ():
+        for node, rule in _mapped(mapping):
+            nodes.append(node)
+            rules.append(rule)
+    rules += [parse_rule(rule) for rule in host.device_cgroup_rules or ()]
+    return nodes, rules
+
+
+def _mapped(mapping: DeviceMapping) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The device at a path, or all devices below a directory."""
+    source = mapping.path_on_host
+    target = mapping.path_in_container or source
+    access = mapping.cgroup_permissions or "rwm"
+    if not access or set(access) - set("rwm"):
+        raise InvalidArgument(f"invalid device mode: {access}")
+    if os.path.isdir(source):
+        pairs = [
+            (os.path.join(top, name), os.path.join(target, os.path.relpath(top, source), name))
+            for top, _, names in os.walk(source)
+            for name in names
+        ]
+    else:
+        pairs = [(source, target)]
+    found = []
+    for path, inside in pairs:
+        node = _node(path, os.path.normpath(inside), missing_ok=path != source)
+        if node is not None:
+            rule = {
+                "allow": True,
+                "type": node["type"],
+                "major": node["major"],
+                "minor": node["minor"],
+                "access": access,
+            }
+            found.append((node, rule))
+    if not found:
+        raise InvalidArgument(
+            f'error gathering device information while adding custom device "{source}": '
+            "not a device node"
+        )
+    return found
+
+
+def _node(path: str, inside: str, *, missing_ok: bool) -> dict[str, Any] | None:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        if missing_ok:
+            return None
+        raise NotFound(
+            f'error gathering device information while adding custom device "{path}": '
+            f"{(error.strerror or str(error)).lower()}"
+        ) from error
+    if stat.S_ISBLK(status.st_mode):
+        kind = "b"
+    elif stat.S_ISCHR(status.st_mode):
+        kind = "c"
+    else:
+        return None
+    return {
+        "path": inside,
+        "type": kind,
+        "major": os.major(status.st_rdev),
+        "minor": os.minor(status.st_rdev),
+        "fileMode": stat.S_IMODE(status.st_mode),
+        "uid": status.st_uid,
+        "gid": status.st_gid,
+    }
+
+
+def _host_devices() -> list[dict[str, Any]]:
+    """Every device node below /dev, for a privileged container; pts, shm and mqueue are its own."""
+    nodes = []
+    for top, directories, names in os.walk("/dev"):
+        if top == "/dev":
+            directories[:] = [
+                name for name in directories if name not in ("pts", "shm", "mqueue", "fd", ".lxc")
+            ]
+        for name in names:
+            path = os.path.join(top, name)
+            if os.path.islink(path) or path == "/dev/console":
+                continue
+            node = _node(path, path, missing_ok=True)
+            if node is not None:
+                nodes.append(node)
+    return nodes
+
+
+def parse_rule(text: str) -> dict[str, Any]:
+    """`c 13:* rwm`, as --device-cgroup-rule has it."""
+    parts = text.split()
+    numbers = parts[1].split(":") if len(parts) == 3 else []
+    valid = (
+        len(numbers) == 2
+        and parts[0] in ("a", "b", "c")
+        and all(number == "*" or number.isdecimal() for number in numbers)
+        and not set(parts[2]) - set("rwm")
+    )
+    if not valid:
+        raise InvalidArgument(f"invalid device cgroup rule format: '{text}'")
+    rule: dict[str, Any] = {"allow": True, "type": parts[0], "access": parts[2]}
+    for name, number in zip(("major", "minor"), numbers, strict=True):
+        if number != "*":
+            rule[name] = int(number)
+    return rule

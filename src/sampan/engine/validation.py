@@ -1,0 +1,187 @@
+"""What a create request may say: pure checks, and the merge with what the image presets.
+
+An option that is not built is refused by name, so that nobody believes in an isolation, a limit or
+a port that is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sampan.engine import spec
+from sampan.engine.model import ContainerConfig, HostConfig
+from sampan.engine.resources import Machine, check_limits, check_ulimits
+from sampan.engine.security import effective_capabilities, parse_security_options
+from sampan.engine.signals import signal_number
+from sampan.errors import Conflict, InvalidArgument, Unsupported
+from sampan.logs.drivers import DRIVERS
+
+MAXIMUM_HOSTNAME = 64  # HOST_NAME_MAX, sethostname(2)
+
+RUNTIMES = frozenset({"", "sampan", "runc", "io.containerd.runc.v2"})
+
+# JSON name → is it asked for? Each row leaves when its issue lands.
+NOT_BUILT: dict[str, Callable[[ContainerConfig, HostConfig], object]] = {
+    "HostConfig.PortBindings": lambda _, host: host.port_bindings,
+    "HostConfig.PublishAllPorts": lambda _, host: host.publish_all_ports,
+    "HostConfig.RestartPolicy": lambda _, host: host.restart_policy.name not in ("", "no"),
+    "HostConfig.VolumesFrom": lambda _, host: host.volumes_from,
+    "HostConfig.VolumeDriver": lambda _, host: host.volume_driver,
+    "HostConfig.Links": lambda _, host: host.links,
+    "HostConfig.DeviceRequests": lambda _, host: host.device_requests,
+    "HostConfig.StorageOpt": lambda _, host: host.storage_opt,
+    "HostConfig.Cgroup": lambda _, host: host.cgroup,
+    "Volumes": lambda config, _: config.volumes,
+    "Healthcheck": lambda config, _: config.healthcheck
+    and config.healthcheck.test not in ([], ["NONE"]),
+}
+
+
+def check_request(config: ContainerConfig, host: HostConfig, machine: Machine) -> list[str]:
+    """Check what the client sent, before the image is merged in; return warnings.
+
+    Raises:
+        InvalidArgument: a value that cannot be meant.
+        Conflict: two that contradict each other.
+        Unsupported: an option that is not built.
+    """
+    for name, asked in NOT_BUILT.items():
+        if asked(config, host):
+            raise Unsupported(f"{name} is not built yet")
+    _check_config(config)
+    _check_modes(config, host)
+    warnings = check_limits(host, machine)
+    check_ulimits(host.ulimits)
+    if host.shm_size < 0:
+        raise InvalidArgument("SHM size can not be less than 0")
+    if not -1000 <= host.oom_score_adj <= 1000:
+        raise InvalidArgument(
+            f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]"
+        )
+    if host.log_config.type and host.log_config.type not in DRIVERS:
+        raise InvalidArgument(
+            f"logger: no log driver named '{host.log_config.type}' is registered"
+        )
+    if host.runtime not in RUNTIMES:
+        raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}")
+    if host.isolation not in ("", "default"):
+        raise InvalidArgument(f"invalid isolation '{host.isolation}' on linux")
+    effective_capabilities(host)
+    parse_security_options(host.security_opt)
+    for rule in host.device_cgroup_rules or ():
+        spec.parse_rule(rule)
+    return warnings
+
+
+def _check_config(config: ContainerConfig) -> None:
+    if config.working_dir and not config.working_dir.startswith("/"):
+        raise InvalidArgument(
+            f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute "
+            "path"
+        )
+    if len(config.hostname.encode()) > MAXIMUM_HOSTNAME:
+        raise InvalidArgument(
+            f"invalid hostname {config.hostname}: longer than {MAXIMUM_HOSTNAME} bytes"
+        )
+    for entry in config.env:
+        if not entry or entry.startswith("="):
+            raise InvalidArgument(f"invalid environment variable: {entry}")
+    texts = [
+        *config.env,
+        *as_list(config.cmd),
+        *as_list(config.entrypoint),
+        config.hostname,
+        config.domainname,
+        config.user,
+        config.working_dir,
+    ]
+    if any("\0" in text for text in texts):
+        raise InvalidArgument("a NUL byte cannot be part of a process's arguments or environment")
+    if config.stop_signal:
+        signal_number(config.stop_signal)
+    if config.stop_timeout is not None and config.stop_timeout < -1:
+        raise InvalidArgument(f"invalid stop timeout: {config.stop_timeout}")
+
+
+def _check_modes(config: ContainerConfig, host: HostConfig) -> None:
+    kind, separator, other = host.network_mode.partition(":")
+    if kind == "container" and separator:
+        if not other:
+            raise InvalidArgument("invalid container format container:<name|id>")
+        if config.hostname:
+            raise InvalidArgument("conflicting options: hostname and the network mode")
+        if host.dns:
+            raise InvalidArgument("conflicting options: dns and the network mode")
+        if host.extra_hosts:
+            raise InvalidArgument(
+                "conflicting options: custom host-to-IP mapping and the network mode"
+            )
+        if config.mac_address:
+            raise InvalidArgument(
+                "conflicting options: mac-address and the network mode"
+            )
+    if host.uts_mode not in ("", "host"):
+        raise InvalidArgument(f"invalid UTS mode: {host.uts_mode}")
+    if host.uts_mode == "host" and config.hostname:
+        raise InvalidArgument("conflicting options: hostname and the UTS mode")
+    if host.userns_mode not in ("", "host"):
+        raise InvalidArgument(f"invalid USER mode: {host.userns_mode}")
+    if host.cgroupns_mode not in ("", "private", "host"):
+        raise InvalidArgument(f"invalid CGROUP mode: {host.cgroupns_mode}")
+    if host.ipc_mode not in ("", "private", "host", "none", "shareable"):
+        if host.ipc_mode.startswith("container:"):
+            raise Unsupported(f"HostConfig.IpcMode {host.ipc_mode} is not built yet")
+        raise InvalidArgument(f"invalid IPC mode: {host.ipc_mode}")
+    if host.pid_mode not in ("", "host") and not host.pid_mode.startswith("container:"):
+        raise InvalidArgument(f"invalid PID mode: {host.pid_mode}")
+
+
+def as_list(value: list[str] | str | None) -> list[str]:
+    """A command as a list; old clients send one word as a bare text."""
+    return [value] if isinstance(value, str) else list(value or ())
+
+
+def merge_image(config: ContainerConfig, image: ContainerConfig) -> ContainerConfig:
+    """Fill in from the image what the client left open; docker's rules.
+
+    An entrypoint from the client drops the image's command. `[""]` as entrypoint means none.
+
+    Raises:
+        InvalidArgument: there is nothing to run.
+    """
+    entrypoint, command = as_list(config.entrypoint), as_list(config.cmd)
+    if not entrypoint and config.entrypoint is None:
+        if not command:
+            command = as_list(image.cmd)
+        entrypoint = as_list(image.entrypoint)
+    if entrypoint == [""]:
+        entrypoint = []
+    if not entrypoint and not command:
+        raise InvalidArgument("No command specified")
+    config.entrypoint, config.cmd = entrypoint or None, command or None
+    config.env = _merge_environment(config.env, image.env)
+    config.labels = {**image.labels, **config.labels}
+    config.exposed_ports = {**(image.exposed_ports or {}), **(config.exposed_ports or {})} or None
+    config.volumes = image.volumes
+    config.user = config.user or image.user
+    config.working_dir = config.working_dir or image.working_dir
+    config.stop_signal = config.stop_signal or image.stop_signal
+    config.shell = config.shell or image.shell
+    config.on_build = config.on_build or image.on_build
+    if config.healthcheck is None:
+        config.healthcheck = image.healthcheck
+    return config
+
+
+def _merge_environment(wanted: list[str], preset: list[str]) -> list[str]:
+    """The user's entries first, then those of the image that they do not name."""
+    names = {entry.partition("=")[0] for entry in wanted}
+    return [*wanted, *(entry for entry in preset if entry.partition("=")[0] not in names)]
+
+
+def checked_rename(name: str, current: str) -> None:
+    """Refuse a rename to nothing or to itself, with dockerd's texts."""
+    if not name.removeprefix("/"):
+        raise InvalidArgument("Neither old nor new names may be empty")
+    if name.removeprefix("/") == current:
+        raise Conflict("Renaming a container with the same name as its current name")
