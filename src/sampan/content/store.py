@@ -1,0 +1,190 @@
+"""The content store: immutable blobs found by digest, on disk as an OCI image layout.
+
+    <root>/oci-layout, <root>/index.json       readable by other tools (skopeo oci:<root>)
+    <root>/blobs/sha256/<hex>
+    <root>/ingest/<n>                          being written; leftovers go when the store opens
+
+A blob is written beside its place, verified and renamed: a crash leaves no half blob.
+Source: OCI image-spec, image-layout.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from collections.abc import Iterator
+from types import TracebackType
+from typing import BinaryIO
+
+from sampan.errors import InvalidArgument, NotFound
+from sampan.linux import syscalls
+from sampan.oci.digest import Digest, hex_of, is_hex64
+from sampan.oci.index import INDEX_FILE, LAYOUT, LAYOUT_FILE, encode_index
+
+
+class DigestMismatch(InvalidArgument):
+    """The bytes are not those that their digest names."""
+
+
+class ContentStore:
+    """Blobs under one root. Safe to use from several threads; one process at a time."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._blobs = os.path.join(root, "blobs", "sha256")
+        self._ingest = os.path.join(root, "ingest")
+        self._numbers = itertools.count()
+        os.makedirs(self._blobs, mode=0o700, exist_ok=True)
+        os.makedirs(self._ingest, mode=0o700, exist_ok=True)
+        self._drop_leftovers()
+        self._write_missing(LAYOUT_FILE, LAYOUT)
+        self._write_missing(INDEX_FILE, encode_index([]))
+
+    def writer(self) -> BlobWriter:
+        """Begin a blob; as a context manager it is aborted unless committed."""
+        return BlobWriter(self._blobs, os.path.join(self._ingest, str(next(self._numbers))))
+
+    def put(self, data: bytes, expected: Digest | None = None) -> Digest:
+        """Store a small blob."""
+        with self.writer() as writer:
+            writer.write(data)
+            return writer.commit(expected)
+
+    def path(self, digest: Digest) -> str:
+        """Where the blob of a checked digest is, or would be."""
+        return f"{self._blobs}/{hex_of(digest)}"
+
+    def has(self, digest: Digest) -> bool:
+        return os.path.exists(self.path(digest))
+
+    def size(self, digest: Digest) -> int:
+        """The blob's size in bytes.
+
+        Raises:
+            NotFound: the store has no such blob.
+        """
+        try:
+            return os.stat(self.path(digest)).st_size
+        except FileNotFoundError:
+            raise NotFound(f"content {digest}: not found") from None
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """Open a blob for reading, unbuffered.
+
+        Raises:
+            NotFound: the store has no such blob.
+        """
+        try:
+            return open(self.path(digest), "rb", buffering=0)
+        except FileNotFoundError:
+            raise NotFound(f"content {digest}: not found") from None
+
+    def read(self, digest: Digest, limit: int = 16 << 20) -> bytes:
+        """The bytes of a small blob: a manifest, an index, a config.
+
+        Raises:
+            NotFound: the store has no such blob.
+            InvalidArgument: it is larger than `limit`.
+        """
+        with self.open(digest) as blob:
+            data = blob.read(limit + 1)
+        if len(data) > limit:
+            raise InvalidArgument(f"content {digest}: larger than {limit} bytes")
+        return data
+
+    def delete(self, digest: Digest) -> None:
+        """Remove a blob, if it is there."""
+        try:
+            os.unlink(self.path(digest))
+        except FileNotFoundError:
+            pass
+
+    def digests(self) -> Iterator[Digest]:
+        """Every blob there is, in no order."""
+        for name in os.listdir(self._blobs):
+            if is_hex64(name):
+                yield Digest(f"sha256:{name}")
+
+    def sync(self) -> None:
+        """Wait until all that was written to the root's file system is on the disk; syncfs(2)."""
+        descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            syscalls.check(syscalls.libc.syncfs(descriptor), "syncfs", self.root)
+        finally:
+            os.close(descriptor)
+
+    def write_index(self, data: bytes) -> None:
+        """Replace the layout's `index.json`, the entry points for other tools."""
+        self._replace(INDEX_FILE, data)
+
+    def _write_missing(self, name: str, data: bytes) -> None:
+        if not os.path.exists(os.path.join(self.root, name)):
+            self._replace(name, data)
+
+    def _replace(self, name: str, data: bytes) -> None:
+        temporary = os.path.join(self._ingest, name)
+        with open(temporary, "wb") as file:
+            file.write(data)
+        os.rename(temporary, os.path.join(self.root, name))
+
+    def _drop_leftovers(self) -> None:
+        for name in os.listdir(self._ingest):
+            os.unlink(os.path.join(self._ingest, name))
+
+
+class BlobWriter:
+    """One blob being written: `write` any number of times, then `commit` or `abort`."""
+
+    def __init__(self, blobs: str, path: str) -> None:
+        self._blobs = blobs
+        self._path = path
+        self._sha256 = hashlib.sha256()
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self.size = 0
+
+    def __enter__(self) -> BlobWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.abort()
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._sha256.update(data)
+        self.size += len(data)
+        while data:
+            written = os.write(self._fd, data)
+            if written == len(data):
+                return
+            data = memoryview(data)[written:]
+
+    def digest(self) -> Digest:
+        """The digest of what was written up to now."""
+        return Digest("sha256:" + self._sha256.hexdigest())
+
+    def commit(self, expected: Digest | None = None) -> Digest:
+        """Verify, move the blob to its place and return its digest.
+
+        Raises:
+            DigestMismatch: the bytes do not hash to `expected`; nothing is kept.
+        """
+        digest = self.digest()
+        if expected is not None and digest != expected:
+            self.abort()
+            raise DigestMismatch(f"content digest {digest}: expected {expected}")
+        os.close(self._fd)
+        self._fd = -1
+        os.rename(self._path, f"{self._blobs}/{hex_of(digest)}")
+        return digest
+
+    def abort(self) -> None:
+        """Drop what was written; nothing to do after a commit."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            os.unlink(self._path)

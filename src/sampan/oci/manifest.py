@@ -1,0 +1,51 @@
+"""Image manifests: one config and its layers. Source: OCI image-spec, manifest.md."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sampan.errors import InvalidArgument
+from sampan.oci import media_types
+from sampan.oci.descriptor import Descriptor
+from sampan.oci.digest import parse_digest
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """A decoded manifest. Whoever needs its digest keeps the raw bytes: encoding it again
+    changes them."""
+
+    schema_version: int
+    media_type: str = ""
+    config: Descriptor
+    layers: list[Descriptor]
+    annotations: dict[str, str] | None = None
+
+
+_decoder = msgspec.json.Decoder(Manifest)
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Decode a manifest and check its digests and sizes.
+
+    Raises:
+        InvalidArgument: it is no manifest of schema version 2.
+    """
+    try:
+        manifest = _decoder.decode(data)
+    except msgspec.DecodeError as error:
+        raise InvalidArgument(f"invalid image manifest: {error}") from error
+    if manifest.schema_version != 2:
+        raise InvalidArgument(f"unsupported manifest schema version {manifest.schema_version}")
+    for descriptor in (manifest.config, *manifest.layers):
+        parse_digest(descriptor.digest)
+        if descriptor.size < 0:
+            raise InvalidArgument(f"invalid image manifest: size {descriptor.size}")
+    return manifest
+
+
+def encode_manifest(config: Descriptor, layers: list[Descriptor]) -> bytes:
+    """The raw bytes of a new OCI manifest."""
+    manifest = Manifest(
+        schema_version=2, media_type=media_types.OCI_MANIFEST, config=config, layers=layers
+    )
+    return msgspec.json.encode(manifest)

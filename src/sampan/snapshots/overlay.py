@@ -1,0 +1,353 @@
+"""Snapshots on overlayfs: committed layers below, a container's own layer on top.
+
+    <root>/layers, <root>/l        committed layers (`sampan.snapshots.layers`)
+    <root>/active/<key>/upper      what the container wrote; its base directory's attribute
+                       /work       `trusted.sampan.parent` names what it stands on
+    <root>/spare/<n>/              emptied or fresh upper/work pairs, waiting for their next key
+    <root>/trash/<n>/              removed, being emptied by the janitor thread
+
+A container's start and end wait for `prepare` and `remove`. On ext4 making a directory costs
+20 µs, and 170 µs where many were deleted lately; a rename costs 16 µs and an attribute 4 µs. So
+`prepare` renames a spare pair into place, and the janitor turns removed ones into spares.
+Nothing is flushed to disk: what a container wrote is as durable as its own fsync calls made it.
+
+One use:
+
+    layer = snapshotter.extract(read, parent=None)
+    mounts = snapshotter.prepare(container_id, layer.chain)     # performed by the runtime
+    …
+    snapshotter.remove(container_id)
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import queue
+import stat
+import threading
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from sampan.errors import Conflict, InvalidArgument, NotFound, RuntimeFailure
+from sampan.linux.mounts import Mount
+from sampan.oci.digest import ChainID, DiffID
+from sampan.oci.tar import Read
+from sampan.snapshots import host
+from sampan.snapshots.layers import Layer, Layers
+from sampan.snapshots.trees import remove_tree, reset_directory
+
+HOST = "host"
+"""The parent that is the machine's own root file system."""
+SCRATCH = ""
+"""The parent of an image without layers: an empty root."""
+Parent = str
+"""A chain ID, HOST or SCRATCH."""
+
+_PARENT_XATTR = b"trusted.sampan.parent"
+_VOLATILE_MARK = b" volatile"
+_SPARES = 32
+_OPTIONS_MAX = 4095
+"""mount(2) takes a page of options, its end mark included."""
+
+
+class _Base(NamedTuple):
+    """What stands below a container's own layer."""
+
+    lower: str
+    mode: int
+    uid: int
+    gid: int
+    covers: tuple[str, ...] = ()  # host paths to be hidden in the container's own layer
+
+
+class Snapshotter:
+    """All snapshots under one root. `prepare`, `mounts` and `remove` are for one thread (the
+    engine's); `extract` may run in others."""
+
+    def __init__(self, root: str, *, run_directory: str | None = None) -> None:
+        """Open the snapshots below `root`, dropping what a crash left half done.
+
+        `run_directory` is the engine's, hidden in the `host` image like `root` itself.
+
+        Raises:
+            InvalidArgument: overlayfs's option syntax cannot name this root.
+        """
+        self.root = os.path.realpath(root)
+        if any(character in self.root for character in ",:\\"):
+            raise InvalidArgument(f"data root {root}: overlayfs allows no comma, colon or backslash")
+        self._run_directory = run_directory
+        self._active_directory = os.path.join(self.root, "active")
+        self._spare_directory = os.path.join(self.root, "spare")
+        self._trash = os.path.join(self.root, "trash")
+        for directory in (self._active_directory, self._spare_directory, self._trash):
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+        self.layers = Layers(self.root)
+        self._bases: dict[Parent, _Base] = {}
+        self._host_layer: str | None = None
+        self._numbers = itertools.count()
+        self._active = {key: self._read_parent(key) for key in os.listdir(self._active_directory)}
+        self._spares: deque[str] = deque()
+        self._spare_size = 0
+        self._work: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._janitor = threading.Thread(target=self._clean, name="snapshots", daemon=True)
+        self._adopt_spares()
+        self._janitor.start()
+
+    def close(self) -> None:
+        """Finish the removals under way and end the janitor. The `host` layer goes, unless a
+        container stands on it."""
+        self._work.put(None)
+        self._janitor.join()
+        if self._host_layer and all(parent != HOST for parent, _ in self._active.values()):
+            remove_tree(self._host_layer)
+
+    # -- Active snapshots ------------------------------------------------------------------------
+
+    def prepare(self, key: str, parent: Parent, *, volatile: bool = False) -> list[Mount]:
+        """Make the active snapshot `key` on top of `parent`; return the mounts of its rootfs.
+
+        `volatile`: overlayfs leaves out every flush to disk, also the one at unmount, for a
+        container that is removed when it ends.
+
+        Raises:
+            Conflict: there is a snapshot `key` already.
+            NotFound: there is no layer `parent`.
+            RuntimeFailure: the layers are too many for one mount's options.
+        """
+        base = self._base(parent)
+        if not key or "/" in key or key[0] == ".":
+            raise InvalidArgument(f"invalid snapshot key {key!r}")
+        directory = f"{self._active_directory}/{key}"
+        mounts = self._mounts(directory, base, volatile)
+        try:
+            os.rename(self._spare(), directory)
+        except OSError as error:
+            if key in self._active:
+                raise Conflict(f"snapshot {key} already exists") from error
+            raise
+        value = parent.encode() + (_VOLATILE_MARK if volatile else b"")
+        os.setxattr(directory, _PARENT_XATTR, value)
+        if base.mode != 0o755:
+            os.chmod(f"{directory}/upper", base.mode)
+        if base.uid or base.gid:
+            os.chown(f"{directory}/upper", base.uid, base.gid)
+        if base.covers:
+            host.cover(f"{directory}/upper", base.covers)
+        self._active[key] = (parent, volatile)
+        return mounts
+
+    def mounts(self, key: str) -> list[Mount]:
+        """The mounts of an existing active snapshot, which is not mounted now.
+
+        Raises:
+            NotFound: there is no snapshot `key`.
+        """
+        parent, volatile = self._known(key)
+        directory = f"{self._active_directory}/{key}"
+        if volatile:
+            # The mark that overlayfs leaves so that nobody mounts what was never flushed.
+            remove_tree(f"{directory}/work/work/incompat")
+        return self._mounts(directory, self._base(parent), volatile)
+
+    def remove(self, key: str) -> None:
+        """Drop an active snapshot. Its name is free at once; the files go in the background.
+
+        A missing one is no failure, so that a removal can be repeated.
+        """
+        self._active.pop(key, None)
+        doomed = f"{self._trash}/{next(self._numbers)}"
+        try:
+            os.rename(f"{self._active_directory}/{key}", doomed)
+        except FileNotFoundError:
+            return
+        self._work.put(doomed)
+
+    def upper(self, key: str) -> str:
+        """The directory of what the container wrote.
+
+        Raises:
+            NotFound: there is no snapshot `key`.
+        """
+        self._known(key)
+        return f"{self._active_directory}/{key}/upper"
+
+    def usage_bytes(self, key: str) -> int:
+        """The size of what the container wrote: its regular files, each inode once. Walks.
+
+        Raises:
+            NotFound: there is no snapshot `key`.
+        """
+        return tree_size(self.upper(key))
+
+    def parent(self, key: str) -> Parent:
+        """What a snapshot stands on.
+
+        Raises:
+            NotFound: there is no snapshot `key`.
+        """
+        return self._known(key)[0]
+
+    def keys(self) -> list[str]:
+        """The keys of all active snapshots."""
+        return list(self._active)
+
+    # -- Committed layers ------------------------------------------------------------------------
+
+    def extract(
+        self, read: Read, parent: ChainID | None = None, diff_id: DiffID | None = None
+    ) -> Layer:
+        """Commit a layer from its plain tar on top of `parent`; see `Layers.extract`. Blocks."""
+        return self.layers.extract(read, parent, diff_id)
+
+    def collect(self, roots: Iterable[ChainID]) -> list[ChainID]:
+        """Delete the layers that neither `roots` nor an active snapshot needs; return them."""
+        used = {parent for parent, _ in self._active.values() if parent.startswith("sha256:")}
+        gone = self.layers.unreachable({*roots, *(ChainID(parent) for parent in used)})
+        for chain in gone:
+            self._bases.pop(chain, None)
+            self.layers.remove(chain)
+        return gone
+
+    # -- Inside ----------------------------------------------------------------------------------
+
+    def _known(self, key: str) -> tuple[Parent, bool]:
+        try:
+            return self._active[key]
+        except KeyError:
+            raise NotFound(f"snapshot {key} does not exist") from None
+
+    def _base(self, parent: Parent) -> _Base:
+        base = self._bases.get(parent)
+        if base is None:
+            base = self._bases[parent] = self._make_base(parent)
+        return base
+
+    def _make_base(self, parent: Parent) -> _Base:
+        if parent == HOST:
+            return self._host_base()
+        if parent == SCRATCH:
+            empty = os.path.join(self.root, "l", "empty")
+            os.makedirs(empty, mode=0o755, exist_ok=True)
+            return _Base(empty, 0o755, 0, 0)
+        chain = ChainID(parent)
+        found = os.stat(self.layers.tree(self.layers.get(chain).chain))
+        lower = ":".join(self.layers.lower_directories(chain))
+        return _Base(lower, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
+
+    def _host_base(self) -> _Base:
+        found = os.stat(host.ROOT)
+        mode = stat.S_IMODE(found.st_mode)
+        layer = host.host_layer(self.root, self._run_directory)
+        self._host_layer = layer
+        if layer is not None:
+            return _Base(f"{layer}:{host.ROOT}", mode, found.st_uid, found.st_gid)
+        hidden = tuple(path for path in (self.root, self._run_directory) if path)
+        return _Base(host.ROOT, mode, found.st_uid, found.st_gid, hidden)
+
+    def _mounts(self, directory: str, base: _Base, volatile: bool) -> list[Mount]:
+        options = (
+            f"lowerdir={base.lower}",
+            f"upperdir={directory}/upper",
+            f"workdir={directory}/work",
+            "index=off",
+        )
+        if volatile:
+            options += ("volatile",)
+        if len(base.lower) + 2 * len(directory) + 64 > _OPTIONS_MAX:
+            raise RuntimeFailure(
+                "mount",
+                "overlay: the paths of the image's layers do not fit into one mount",
+                path=directory,
+                hint="choose a shorter --data-root",
+            )
+        return [Mount("overlay", "overlay", "", options)]
+
+    def _read_parent(self, key: str) -> tuple[Parent, bool]:
+        try:
+            value = os.getxattr(f"{self._active_directory}/{key}", _PARENT_XATTR)
+        except OSError:
+            return SCRATCH, False  # a crash between rename and attribute: nobody was told of it
+        parent = value.removesuffix(_VOLATILE_MARK)
+        return parent.decode(), parent != value
+
+    # -- Spares and the janitor ------------------------------------------------------------------
+
+    def _spare(self) -> str:
+        try:
+            return self._spares.pop()
+        except IndexError:
+            return self._make_spare()
+
+    def _make_spare(self) -> str:
+        directory = f"{self._spare_directory}/{next(self._numbers)}"
+        os.mkdir(directory, 0o700)
+        os.mkdir(f"{directory}/upper", 0o755)
+        os.chmod(f"{directory}/upper", 0o755)
+        os.mkdir(f"{directory}/work", 0o700)
+        return directory
+
+    def _adopt_spares(self) -> None:
+        """Take over the spares of an earlier run, as they were emptied before they got there."""
+        names = os.listdir(self._spare_directory)
+        self._numbers = itertools.count(max((int(n) for n in names if n.isdigit()), default=0) + 1)
+        for name in names:
+            path = f"{self._spare_directory}/{name}"
+            if os.path.isdir(f"{path}/upper") and os.path.isdir(f"{path}/work"):
+                self._spares.append(path)
+            else:
+                remove_tree(path)
+        for name in os.listdir(self._trash):
+            remove_tree(f"{self._trash}/{name}")
+
+    def _clean(self) -> None:
+        """The janitor's loop: fill up the spares, then deal with what `remove` hands over."""
+        while len(self._spares) < _SPARES:
+            self._spares.append(self._make_spare())
+        self._spare_size = os.stat(f"{self._spares[0]}/upper").st_size
+        while (doomed := self._work.get()) is not None:
+            try:
+                self._recycle(doomed)
+            except OSError:
+                # In use in a way that only a restart of the machine ends; it stays in the trash,
+                # which is emptied when the snapshots are opened next.
+                continue
+
+    def _recycle(self, doomed: str) -> None:
+        reusable = len(self._spares) < 2 * _SPARES and all(
+            reset_directory(f"{doomed}/{name}", max(self._spare_size, 4096))
+            for name in ("upper", "work")
+        )
+        if not reusable:
+            remove_tree(doomed)
+            return
+        os.removexattr(doomed, _PARENT_XATTR)
+        spare = f"{self._spare_directory}/{os.path.basename(doomed)}"
+        os.rename(doomed, spare)
+        self._spares.append(spare)
+
+
+def tree_size(directory: str) -> int:
+    """The sizes of the regular files in a tree, each inode once, as Docker sums them up."""
+    total = 0
+    seen: set[int] = set()
+    pending = [directory]
+    while pending:
+        try:
+            entries = os.scandir(pending.pop())
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # a running container deleted it
+        with entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                    continue
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if found.st_ino not in seen:
+                    seen.add(found.st_ino)
+                    total += found.st_size
+    return total
