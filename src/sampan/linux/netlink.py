@@ -1,4 +1,4 @@
-"""A container's network interfaces, and the host's, through rtnetlink(7).
+"""A container's network interfaces, through rtnetlink(7).
 
 The hot path is two calls. `create_veth`, on the host, makes a pair of which one end is a port of
 the bridge and the other is born inside the container's network namespace with its final name, MAC
@@ -24,8 +24,6 @@ from sampan.linux.rtnetlink import (
     attribute,
     attribute_text,
     attribute_u32,
-    attributes,
-    dump,
     nested,
     transact,
 )
@@ -40,13 +38,10 @@ IFA_BROADCAST = 4
 IFA_FLAGS = 8
 IFA_F_NODAD = 0x02
 IFA_LOCAL = 2
-IFF_LOWER_UP = 0x10000
 IFF_UP = 0x1
 IFLA_ADDRESS = 1
 IFLA_AF_SPEC = 26
-IFLA_BR_MCAST_SNOOPING = 23
 IFLA_BRPORT_ISOLATED = 33
-IFLA_IFALIAS = 20
 IFLA_IFNAME = 3
 IFLA_INET6_ADDR_GEN_MODE = 8
 IFLA_INFO_DATA = 2
@@ -59,14 +54,9 @@ IFLA_MTU = 4
 IFLA_NET_NS_FD = 28
 IFLA_NET_NS_PID = 19
 IN6_ADDR_GEN_MODE_NONE = 1
-RTA_DST = 1
 RTA_GATEWAY = 5
 RTA_OIF = 4
-RTA_TABLE = 15
 RTM_DELLINK = 17
-RTM_GETADDR = 22
-RTM_GETLINK = 18
-RTM_GETROUTE = 26
 RTM_NEWADDR = 20
 RTM_NEWLINK = 16
 RTM_NEWROUTE = 24
@@ -78,9 +68,9 @@ VETH_INFO_PEER = 1
 
 IFNAMSIZ = 16
 _LOOPBACK_INDEX = 1  # the first interface of every namespace, by the kernel's own order
-_IFINFO = struct.Struct("=BxHiII")  # family, type, index, flags, change
-_IFADDR = struct.Struct("=BBBBI")  # family, prefix, flags, scope, index
-_RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst, src, tos, table, protocol, scope, type, flags
+IFINFO = struct.Struct("=BxHiII")  # family, type, index, flags, change
+IFADDR = struct.Struct("=BBBBI")  # family, prefix, flags, scope, index
+RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst, src, tos, table, protocol, scope, type, flags
 
 
 class VethEndpoint:
@@ -156,7 +146,7 @@ def create_veth(
     """Make the pair: the host's end up and a port of the bridge, the other inside the namespace.
 
     Called in the host's network namespace; the container's is given by an open file of it or by
-    a process in it. One message, so either both ends exist afterwards or none.
+    a process in it. Either both ends exist afterwards or none.
 
     Raises:
         OSError: EEXIST if either name is taken, ENODEV or EINVAL if the bridge is gone.
@@ -168,24 +158,27 @@ def create_veth(
     else:
         raise ValueError("create_veth needs netns_fd or netns_pid")
     peer = (
-        _IFINFO.pack(0, 0, 0, 0, 0)
-        + _name_attribute(endpoint.name)
-        + attribute(IFLA_ADDRESS, _mac_bytes(endpoint.mac))
+        IFINFO.pack(0, 0, 0, 0, 0)
+        + name_attribute(endpoint.name)
+        + attribute(IFLA_ADDRESS, mac_bytes(endpoint.mac))
         + attribute_u32(IFLA_MTU, endpoint.mtu)
         + namespace
     )
     body = (
-        _IFINFO.pack(0, 0, 0, IFF_UP, IFF_UP)
-        + _name_attribute(endpoint.host_name)
+        IFINFO.pack(0, 0, 0, IFF_UP, IFF_UP)
+        + name_attribute(endpoint.host_name)
         + attribute_u32(IFLA_MTU, endpoint.mtu)
         + attribute_u32(IFLA_MASTER, endpoint.bridge_index or index_of(endpoint.bridge))
-        + _link_info("veth", nested(VETH_INFO_PEER, peer))
+        + link_info("veth", nested(VETH_INFO_PEER, peer))
     )
     what = f"create veth {endpoint.host_name} on {endpoint.bridge}"
-    requests = [Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, what)]
+    transact([Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, what)])
     if endpoint.isolated:
-        requests.append(_isolate(endpoint.host_name))
-    transact(requests)
+        try:
+            transact([_isolate(endpoint.host_name)])
+        except OSError:
+            delete_link(endpoint.host_name)
+            raise
 
 
 def configure_inside(endpoints: Sequence[VethEndpoint]) -> None:
@@ -198,7 +191,7 @@ def configure_inside(endpoints: Sequence[VethEndpoint]) -> None:
     Raises:
         OSError: the first step that failed.
     """
-    requests = [_up(_LOOPBACK_INDEX, "lo")]
+    requests = [bring_up(_LOOPBACK_INDEX, "lo")]
     for endpoint in endpoints:
         requests += _interface_requests(endpoint, index_of(endpoint.name))
     transact(requests)
@@ -206,56 +199,19 @@ def configure_inside(endpoints: Sequence[VethEndpoint]) -> None:
 
 def _interface_requests(endpoint: VethEndpoint, index: int) -> list[Request]:
     has6 = any(":" in address for address in endpoint.addresses)
-    requests = [_new_address(index, address, endpoint.name) for address in endpoint.addresses]
+    requests = [new_address(index, address, endpoint.name) for address in endpoint.addresses]
     if not has6:
         requests.append(_without_link_local(index, endpoint.name))
-    requests.append(_up(index, endpoint.name))
+    requests.append(bring_up(index, endpoint.name))
     for gateway in (endpoint.gateway, endpoint.gateway6):
         if gateway:
             requests.append(_default_route(index, gateway, endpoint.name))
     return requests
 
 
-def set_up(name: str) -> None:
-    """Bring the interface up."""
-    transact([_up(index_of(name), name)])
-
-
-def add_address(name: str, address: str) -> None:
-    """Give the interface an address with its prefix length; EEXIST if it has it."""
-    transact([_new_address(index_of(name), address, name)])
-
-
-def create_bridge(name: str, *, mac: str, address: str, mtu: int, alias: str = "") -> int:
-    """Make a bridge with a MAC of its own (it would change with its ports) and bring it up.
-
-    `alias` is a text to know it by again, see `Link.alias`.
-
-    Returns its index. If a later step fails the bridge is deleted again.
-
-    Raises:
-        OSError: EEXIST if the name is taken.
-    """
-    body = (
-        _IFINFO.pack(0, 0, 0, 0, 0)
-        + _name_attribute(name)
-        + attribute(IFLA_ADDRESS, _mac_bytes(mac))
-        + attribute_u32(IFLA_MTU, mtu)
-        + _link_info("bridge", attribute(IFLA_BR_MCAST_SNOOPING, b"\0"))
-    )
-    transact([Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"create bridge {name}")])
-    index = index_of(name)
-    try:
-        transact([_alias(index, alias), _new_address(index, address, name), _up(index, name)])
-    except OSError:
-        delete_link(name)
-        raise
-    return index
-
-
 def delete_link(name: str) -> bool:
     """Delete the interface (of a pair both ends); False if there is none of that name."""
-    body = _IFINFO.pack(0, 0, 0, 0, 0) + _name_attribute(name)
+    body = IFINFO.pack(0, 0, 0, 0, 0) + name_attribute(name)
     try:
         transact([Request(RTM_DELLINK, 0, body, f"delete {name}")])
     except OSError as error:
@@ -263,93 +219,6 @@ def delete_link(name: str) -> bool:
             return False
         raise
     return True
-
-
-class Link:
-    """An interface; `master` is the index of the bridge it is a port of, 0 for none."""
-
-    __slots__ = ("alias", "flags", "index", "kind", "mac", "master", "mtu", "name")
-
-    def __init__(
-        self,
-        *,
-        index: int,
-        name: str,
-        alias: str,
-        kind: str,
-        mac: str,
-        mtu: int,
-        master: int,
-        flags: int,
-    ) -> None:
-        self.alias = alias
-        self.index = index
-        self.name = name
-        self.kind = kind
-        self.mac = mac
-        self.mtu = mtu
-        self.master = master
-        self.flags = flags
-
-    @property
-    def up(self) -> bool:
-        """Whether it is administratively up."""
-        return bool(self.flags & IFF_UP)
-
-
-def links() -> list[Link]:
-    """All interfaces of the namespace."""
-    bodies = dump(Request(RTM_GETLINK, 0, _IFINFO.pack(0, 0, 0, 0, 0), "list interfaces"))
-    return [_link(body) for body in bodies]
-
-
-def _link(body: bytes) -> Link:
-    _, _, index, flags, _ = _IFINFO.unpack_from(body)
-    found = attributes(body, _IFINFO.size)
-    info = attributes(found.get(IFLA_LINKINFO, b""))
-    return Link(
-        index=index,
-        name=_text(found.get(IFLA_IFNAME, b"")),
-        alias=_text(found.get(IFLA_IFALIAS, b"")),
-        kind=_text(info.get(IFLA_INFO_KIND, b"")),
-        mac=found.get(IFLA_ADDRESS, b"").hex(":"),
-        mtu=_number(found.get(IFLA_MTU)),
-        master=_number(found.get(IFLA_MASTER)),
-        flags=flags,
-    )
-
-
-def addresses() -> list[tuple[int, str]]:
-    """(interface index, address with prefix length) of all addresses of both families."""
-    found = []
-    for body in dump(Request(RTM_GETADDR, 0, _IFADDR.pack(0, 0, 0, 0, 0), "list addresses")):
-        family, prefix, _, _, index = _IFADDR.unpack_from(body)
-        values = attributes(body, _IFADDR.size)
-        packed = values.get(IFA_LOCAL) or values.get(IFA_ADDRESS)
-        if packed and family in (_socket.AF_INET, _socket.AF_INET6):
-            found.append((index, f"{_socket.inet_ntop(family, packed)}/{prefix}"))
-    return found
-
-
-def routes() -> list[tuple[str, str, int]]:
-    """(destination with prefix length, gateway or "", interface index) of the unicast routes.
-
-    All tables count: a subnet that only a policy route leads to is taken all the same. The
-    default route reads `0.0.0.0/0` or `::/0`.
-    """
-    found = []
-    request = Request(RTM_GETROUTE, 0, _RTMSG.pack(0, 0, 0, 0, 0, 0, 0, 0, 0), "list routes")
-    for body in dump(request):
-        family, prefix, _, _, _, _, _, type, _ = _RTMSG.unpack_from(body)
-        if type != RTN_UNICAST or family not in (_socket.AF_INET, _socket.AF_INET6):
-            continue
-        values = attributes(body, _RTMSG.size)
-        any_address = bytes(4 if family == _socket.AF_INET else 16)
-        destination = _socket.inet_ntop(family, values.get(RTA_DST, any_address))
-        gateway = values.get(RTA_GATEWAY)
-        through = _socket.inet_ntop(family, gateway) if gateway else ""
-        found.append((f"{destination}/{prefix}", through, _number(values.get(RTA_OIF))))
-    return found
 
 
 def index_of(name: str) -> int:
@@ -360,39 +229,34 @@ def index_of(name: str) -> int:
         raise OSError(error.errno or 19, f"interface {name}: {os.strerror(19)}") from None
 
 
-def _up(index: int, name: str) -> Request:
-    return Request(RTM_NEWLINK, 0, _IFINFO.pack(0, 0, index, IFF_UP, IFF_UP), f"bring up {name}")
+def bring_up(index: int, name: str) -> Request:
+    return Request(RTM_NEWLINK, 0, IFINFO.pack(0, 0, index, IFF_UP, IFF_UP), f"bring up {name}")
 
 
 def _isolate(name: str) -> Request:
     """Set a flag of the bridge's port, which the message that makes the port cannot carry."""
     port = nested(IFLA_INFO_SLAVE_DATA, attribute(IFLA_BRPORT_ISOLATED, b"\1"))
     body = (
-        _IFINFO.pack(0, 0, 0, 0, 0)
-        + _name_attribute(name)
+        IFINFO.pack(0, 0, 0, 0, 0)
+        + name_attribute(name)
         + nested(IFLA_LINKINFO, attribute(IFLA_INFO_SLAVE_KIND, b"bridge"), port)
     )
     return Request(RTM_NEWLINK, 0, body, f"isolate {name}")
 
 
-def _alias(index: int, alias: str) -> Request:
-    body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_IFALIAS, alias.encode())
-    return Request(RTM_NEWLINK, 0, body, f"set alias {alias}")
-
-
 def _without_link_local(index: int, name: str) -> Request:
     """To come before `_up`: within one message the kernel would bring it up first."""
     mode = attribute(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
-    body = _IFINFO.pack(0, 0, index, 0, 0) + nested(IFLA_AF_SPEC, nested(_socket.AF_INET6, mode))
+    body = IFINFO.pack(0, 0, index, 0, 0) + nested(IFLA_AF_SPEC, nested(_socket.AF_INET6, mode))
     return Request(RTM_NEWLINK, 0, body, f"set address generation of {name}")
 
 
-def _new_address(index: int, address: str, name: str) -> Request:
+def new_address(index: int, address: str, name: str) -> Request:
     family, packed, prefix = _parse(address)
     # An address we hand out is ours alone: to use it at once, skip duplicate detection.
     flags = IFA_F_NODAD if family == _socket.AF_INET6 else 0
     body = (
-        _IFADDR.pack(family, prefix, flags, RT_SCOPE_UNIVERSE, index)
+        IFADDR.pack(family, prefix, flags, RT_SCOPE_UNIVERSE, index)
         + attribute(IFA_LOCAL, packed)
         + attribute(IFA_ADDRESS, packed)
     )
@@ -405,7 +269,7 @@ def _new_address(index: int, address: str, name: str) -> Request:
 def _default_route(index: int, gateway: str, name: str) -> Request:
     family, packed, _ = _parse(gateway)
     body = (
-        _RTMSG.pack(family, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0)
+        RTMSG.pack(family, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0)
         + attribute(RTA_GATEWAY, packed)
         + attribute_u32(RTA_OIF, index)
     )
@@ -413,19 +277,19 @@ def _default_route(index: int, gateway: str, name: str) -> Request:
     return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body, what)
 
 
-def _link_info(kind: str, data: bytes) -> bytes:
+def link_info(kind: str, data: bytes) -> bytes:
     return nested(
         IFLA_LINKINFO, attribute(IFLA_INFO_KIND, kind.encode()), nested(IFLA_INFO_DATA, data)
     )
 
 
-def _name_attribute(name: str) -> bytes:
+def name_attribute(name: str) -> bytes:
     if not 0 < len(name.encode()) < IFNAMSIZ:
         raise ValueError(f"interface name {name!r} must have 1 to {IFNAMSIZ - 1} bytes")
     return attribute_text(IFLA_IFNAME, name)
 
 
-def _mac_bytes(mac: str) -> bytes:
+def mac_bytes(mac: str) -> bytes:
     packed = bytes.fromhex(mac.replace(":", ""))
     if len(packed) != 6:
         raise ValueError(f"bad MAC address: {mac}")
@@ -446,11 +310,3 @@ def _parse(address: str) -> tuple[int, bytes, int]:
 def _broadcast(packed: bytes, prefix: int) -> bytes:
     host_bits = 0xFFFFFFFF >> prefix
     return (int.from_bytes(packed, "big") | host_bits).to_bytes(4, "big")
-
-
-def _text(value: bytes) -> str:
-    return value.rstrip(b"\0").decode(errors="replace")
-
-
-def _number(value: bytes | None) -> int:
-    return int.from_bytes(value, "little") if value else 0

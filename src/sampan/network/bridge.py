@@ -21,7 +21,7 @@ from ipaddress import IPv4Interface
 from typing import TYPE_CHECKING, Any
 
 from sampan.errors import Conflict, InvalidArgument, Unavailable
-from sampan.linux import netlink
+from sampan.linux import interfaces, netlink
 from sampan.linux.netlink import IFNAMSIZ, VethEndpoint
 from sampan.network import ipam
 from sampan.network.driver import Attachment
@@ -90,8 +90,8 @@ class BridgeNetwork:
 
     @property
     def gateway(self) -> str:
-        """The bridge's own address, without a prefix length; known after `ensure`."""
-        return str(self._ready().gateway)
+        """The bridge's own address, without a prefix length; empty before `ensure`."""
+        return str(self._pool.gateway) if self._pool else ""
 
     def ensure(self) -> None:
         """Make what is missing of the bridge, its address, forwarding and the rules.
@@ -257,7 +257,7 @@ class BridgeNetwork:
 
     def _ensure_bridge(self) -> IPv4Interface:
         """The bridge's address, after making the bridge, giving it one or bringing it up."""
-        links = netlink.links()
+        links = interfaces.links()
         link = next((link for link in links if link.name == self.bridge), None)
         if self._wanted_mtu is None:
             self.mtu = min(DEFAULT_MTU, _default_route_mtu(links))
@@ -270,15 +270,15 @@ class BridgeNetwork:
             return self._replace_bridge(link, address, links)
         if address is None:
             address = self._pick_address()
-            netlink.add_address(self.bridge, str(address))
+            interfaces.add_address(self.bridge, str(address))
         if not link.up:
-            netlink.set_up(self.bridge)
+            interfaces.set_up(self.bridge)
         self._index = link.index
         return address
 
     def _create_bridge(self) -> IPv4Interface:
         address = self._pick_address()
-        self._index = netlink.create_bridge(
+        self._index = interfaces.create_bridge(
             self.bridge,
             mac=_mac_of(address.ip.packed),
             address=str(address),
@@ -288,13 +288,13 @@ class BridgeNetwork:
         return address
 
     def _replace_bridge(
-        self, link: netlink.Link, address: IPv4Interface | None, links: list[netlink.Link]
+        self, link: interfaces.Link, address: IPv4Interface | None, links: list[interfaces.Link]
     ) -> IPv4Interface:
         """Another address than the bridge has was asked for."""
         if address is None:
             assert self._bip is not None
-            netlink.add_address(self.bridge, str(self._bip))
-            netlink.set_up(self.bridge)
+            interfaces.add_address(self.bridge, str(self._bip))
+            interfaces.set_up(self.bridge)
             self._index = link.index
             return self._bip
         if link.alias != ALIAS or any(port.master == link.index for port in links):
@@ -312,8 +312,8 @@ class BridgeNetwork:
             return self._bip
         if self._pool is not None:
             return IPv4Interface(f"{self._pool.gateway}/{self._pool.subnet.prefixlen}")
-        taken = [destination for destination, _, _ in netlink.routes()]
-        taken += [address for _, address in netlink.addresses()]
+        taken = [destination for destination, _, _ in interfaces.routes()]
+        taken += [address for _, address in interfaces.addresses()]
         subnet = ipam.choose_subnet(taken)
         return IPv4Interface(f"{subnet.network_address + 1}/{subnet.prefixlen}")
 
@@ -354,22 +354,22 @@ def _enable_forwarding() -> None:
             setting.write("1")
 
 
-def _link_named(name: str) -> netlink.Link | None:
-    return next((link for link in netlink.links() if link.name == name), None)
+def _link_named(name: str) -> interfaces.Link | None:
+    return next((link for link in interfaces.links() if link.name == name), None)
 
 
 def _address_of(index: int) -> IPv4Interface | None:
     """The interface's first IPv4 address."""
-    for owner, address in netlink.addresses():
+    for owner, address in interfaces.addresses():
         if owner == index and ":" not in address:
             return IPv4Interface(address)
     return None
 
 
-def _default_route_mtu(links: list[netlink.Link]) -> int:
+def _default_route_mtu(links: list[interfaces.Link]) -> int:
     """MTU of the interface that the IPv4 default route leaves by; 1500 if there is none."""
     mtus = {link.index: link.mtu for link in links}
-    for destination, _, index in netlink.routes():
+    for destination, _, index in interfaces.routes():
         if destination == "0.0.0.0/0":
             return mtus.get(index, DEFAULT_MTU)
     return DEFAULT_MTU

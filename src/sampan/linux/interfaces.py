@@ -1,0 +1,190 @@
+"""The machine's own interfaces: bridges made and listed, addresses and routes in use.
+
+What the daemon needs beside `netlink`, which holds what every start of a container needs.
+Sources: rtnetlink(7), linux/{if_link,rtnetlink}.h.
+"""
+
+from __future__ import annotations
+
+import _socket
+
+from sampan.linux.netlink import (
+    IFA_ADDRESS,
+    IFA_LOCAL,
+    IFADDR,
+    IFF_UP,
+    IFINFO,
+    IFLA_ADDRESS,
+    IFLA_IFNAME,
+    IFLA_INFO_KIND,
+    IFLA_LINKINFO,
+    IFLA_MASTER,
+    IFLA_MTU,
+    RTA_GATEWAY,
+    RTA_OIF,
+    RTM_NEWLINK,
+    RTMSG,
+    RTN_UNICAST,
+    bring_up,
+    delete_link,
+    index_of,
+    link_info,
+    mac_bytes,
+    name_attribute,
+    new_address,
+)
+from sampan.linux.rtnetlink import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    Request,
+    attribute,
+    attribute_u32,
+    attributes,
+    dump,
+    transact,
+)
+
+# linux/rtnetlink.h, linux/if_link.h
+IFLA_BR_MCAST_SNOOPING = 23
+IFLA_IFALIAS = 20
+RTA_DST = 1
+RTM_GETADDR = 22
+RTM_GETLINK = 18
+RTM_GETROUTE = 26
+
+
+def set_up(name: str) -> None:
+    """Bring the interface up."""
+    transact([bring_up(index_of(name), name)])
+
+
+def add_address(name: str, address: str) -> None:
+    """Give the interface an address with its prefix length; EEXIST if it has it."""
+    transact([new_address(index_of(name), address, name)])
+
+
+def create_bridge(name: str, *, mac: str, address: str, mtu: int, alias: str = "") -> int:
+    """Make a bridge with a MAC of its own (it would change with its ports) and bring it up.
+
+    `alias` is a text to know it by again, see `Link.alias`.
+
+    Returns its index. If a later step fails the bridge is deleted again.
+
+    Raises:
+        OSError: EEXIST if the name is taken.
+    """
+    body = (
+        IFINFO.pack(0, 0, 0, 0, 0)
+        + name_attribute(name)
+        + attribute(IFLA_ADDRESS, mac_bytes(mac))
+        + attribute_u32(IFLA_MTU, mtu)
+        + link_info("bridge", attribute(IFLA_BR_MCAST_SNOOPING, b"\0"))
+    )
+    transact([Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"create bridge {name}")])
+    index = index_of(name)
+    try:
+        transact([_alias(index, alias), new_address(index, address, name), bring_up(index, name)])
+    except OSError:
+        delete_link(name)
+        raise
+    return index
+
+
+class Link:
+    """An interface; `master` is the index of the bridge it is a port of, 0 for none."""
+
+    __slots__ = ("alias", "flags", "index", "kind", "mac", "master", "mtu", "name")
+
+    def __init__(
+        self,
+        *,
+        index: int,
+        name: str,
+        alias: str,
+        kind: str,
+        mac: str,
+        mtu: int,
+        master: int,
+        flags: int,
+    ) -> None:
+        self.alias = alias
+        self.index = index
+        self.name = name
+        self.kind = kind
+        self.mac = mac
+        self.mtu = mtu
+        self.master = master
+        self.flags = flags
+
+    @property
+    def up(self) -> bool:
+        """Whether it is administratively up."""
+        return bool(self.flags & IFF_UP)
+
+
+def links() -> list[Link]:
+    """All interfaces of the namespace."""
+    bodies = dump(Request(RTM_GETLINK, 0, IFINFO.pack(0, 0, 0, 0, 0), "list interfaces"))
+    return [_link(body) for body in bodies]
+
+
+def _link(body: bytes) -> Link:
+    _, _, index, flags, _ = IFINFO.unpack_from(body)
+    found = attributes(body, IFINFO.size)
+    info = attributes(found.get(IFLA_LINKINFO, b""))
+    return Link(
+        index=index,
+        name=_text(found.get(IFLA_IFNAME, b"")),
+        alias=_text(found.get(IFLA_IFALIAS, b"")),
+        kind=_text(info.get(IFLA_INFO_KIND, b"")),
+        mac=found.get(IFLA_ADDRESS, b"").hex(":"),
+        mtu=_number(found.get(IFLA_MTU)),
+        master=_number(found.get(IFLA_MASTER)),
+        flags=flags,
+    )
+
+
+def addresses() -> list[tuple[int, str]]:
+    """(interface index, address with prefix length) of all addresses of both families."""
+    found = []
+    for body in dump(Request(RTM_GETADDR, 0, IFADDR.pack(0, 0, 0, 0, 0), "list addresses")):
+        family, prefix, _, _, index = IFADDR.unpack_from(body)
+        values = attributes(body, IFADDR.size)
+        packed = values.get(IFA_LOCAL) or values.get(IFA_ADDRESS)
+        if packed and family in (_socket.AF_INET, _socket.AF_INET6):
+            found.append((index, f"{_socket.inet_ntop(family, packed)}/{prefix}"))
+    return found
+
+
+def routes() -> list[tuple[str, str, int]]:
+    """(destination with prefix length, gateway or "", interface index) of the unicast routes.
+
+    All tables count: a subnet that only a policy route leads to is taken all the same. The
+    default route reads `0.0.0.0/0` or `::/0`.
+    """
+    found = []
+    request = Request(RTM_GETROUTE, 0, RTMSG.pack(0, 0, 0, 0, 0, 0, 0, 0, 0), "list routes")
+    for body in dump(request):
+        family, prefix, _, _, _, _, _, type, _ = RTMSG.unpack_from(body)
+        if type != RTN_UNICAST or family not in (_socket.AF_INET, _socket.AF_INET6):
+            continue
+        values = attributes(body, RTMSG.size)
+        any_address = bytes(4 if family == _socket.AF_INET else 16)
+        destination = _socket.inet_ntop(family, values.get(RTA_DST, any_address))
+        gateway = values.get(RTA_GATEWAY)
+        through = _socket.inet_ntop(family, gateway) if gateway else ""
+        found.append((f"{destination}/{prefix}", through, _number(values.get(RTA_OIF))))
+    return found
+
+
+def _alias(index: int, alias: str) -> Request:
+    body = IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_IFALIAS, alias.encode())
+    return Request(RTM_NEWLINK, 0, body, f"set alias {alias}")
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode(errors="replace")
+
+
+def _number(value: bytes | None) -> int:
+    return int.from_bytes(value, "little") if value else 0
