@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from sampan.engine import processes, streams
 from sampan.engine.container import Container, Event, Record, Status, WaitResult
@@ -15,14 +15,14 @@ from sampan.engine.lifecycle import Lifecycle, Services
 from sampan.engine.model import ContainerConfig, HostConfig, NetworkingConfig
 from sampan.engine.mounts import make_sources, parse_mounts
 from sampan.engine.names import checked_name, container_id, random_name
-from sampan.engine.networking import normalised_mode
+from sampan.engine.networking import normalised_mode, planned_endpoints
 from sampan.engine.resources import Machine
 from sampan.engine.security import effective_capabilities
 from sampan.engine.streams import AttachOptions, LogOptions
 from sampan.engine.validation import as_list, check_request, checked_rename, merge_image
 from sampan.errors import Conflict, InvalidArgument, SampanError
 from sampan.images.service import Image, Images
-from sampan.shim.streams import ClientStream
+from sampan.shim.streams import DETACHED, ClientStream
 
 WAIT_CONDITIONS = frozenset({"not-running", "next-exit", "removed"})
 
@@ -47,11 +47,11 @@ class Containers:
         """
         return self._registry.find(reference)
 
-    def list(self) -> list[Container]:
+    def list(self) -> Sequence[Container]:
         """Every container, newest first."""
         return sorted(self._registry, key=lambda container: container.created_ns, reverse=True)
 
-    def using_image(self, image_id: str) -> list[Container]:
+    def using_image(self, image_id: str) -> Sequence[Container]:
         """The containers made from an image."""
         return [container for container in self._registry if container.image[0] == image_id]
 
@@ -65,7 +65,7 @@ class Containers:
         host_config: HostConfig,
         networking: NetworkingConfig | None = None,
         platform: str | None = None,
-    ) -> tuple[str, list[str]]:
+    ) -> tuple[str, Sequence[str]]:
         """Make a container; return its ID and the warnings.
 
         When this returns the container is in the database. When it raises nothing of it is left.
@@ -125,6 +125,7 @@ class Containers:
             image_reference=reference,
             path=command[0],
             args=command[1:],
+            endpoints=planned_endpoints(mode),
             mounts=mounts,
             hostname=hostname,
             cgroup_path=f"{parent if parent.startswith('/') else '/' + parent}/{identity}",
@@ -206,7 +207,7 @@ class Containers:
         self.lifecycle.emit(container, "destroy")
         container.fail_waiters()
 
-    async def prune(self, filters: Filters) -> tuple[list[str], int]:
+    async def prune(self, filters: Filters) -> tuple[Sequence[str], int]:
         """Remove all stopped containers that match; return their IDs and the bytes set free."""
         removed, freed = [], 0
         for container in self.list():
@@ -262,7 +263,9 @@ class Containers:
             raise InvalidArgument(f'invalid condition: "{condition}"')
         return self.get(reference).wait(condition or "not-running")
 
-    async def top(self, reference: str, arguments: str = "") -> tuple[list[str], list[list[str]]]:
+    async def top(
+        self, reference: str, arguments: str = ""
+    ) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         """See `processes.top`."""
         return await processes.top(self.get(reference), arguments)
 
@@ -295,9 +298,7 @@ class Containers:
         """See `streams.read_log`."""
         return streams.read_log(self.get(reference), options)
 
-    async def attach(
-        self, reference: str, options: AttachOptions, stream: ClientStream
-    ) -> None:
+    async def attach(self, reference: str, options: AttachOptions, stream: ClientStream) -> None:
         """Connect a client's socket with the container; returns when it is handed over.
 
         The stream is closed here in every case, or by whoever has it then.
@@ -317,7 +318,7 @@ class Containers:
             return
         self.lifecycle.emit(container, "attach")
         stream.on_end = lambda reason: (
-            self.lifecycle.emit(container, "detach") if reason == streams.DETACHED else None
+            self.lifecycle.emit(container, "detach") if reason == DETACHED else None
         )
         if container.shim is not None:
             await container.shim.attach(stream)

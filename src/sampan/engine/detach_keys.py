@@ -22,5 +22,7 @@ def parse_detach_keys(text: str) -> bytes:
         elif key.startswith("ctrl-") and len(key) == 6 and "a" <= key[5].lower() <= "z":
             keys.append(ord(key[5].lower()) - ord("a") + 1)
         else:
-            raise InvalidArgument(f"Invalid detach keys ({text}) provided: Unknown character: '{key}'")
+            raise InvalidArgument(
+                f"Invalid detach keys ({text}) provided: Unknown character: '{key}'"
+            )
     return bytes(keys)

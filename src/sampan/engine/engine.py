@@ -1,9 +1,9 @@
 """The engine: all parts put together over one data root.
 
-    engine = await Engine.open(EngineOptions(data_root=…), zygote)
-    identity, warnings = await engine.containers.create(…)
-    await engine.containers.start(identity)
-    await engine.close()                     # containers run on
+engine = await Engine.open(EngineOptions(data_root=…), zygote)
+identity, warnings = await engine.containers.create(…)
+await engine.containers.start(identity)
+await engine.close()                     # containers run on
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import logging
 import os
 
+from sampan.content.store import ContentStore
 from sampan.engine.containers import Containers
 from sampan.engine.events import EventBus
 from sampan.engine.execs import Execs
@@ -27,7 +28,6 @@ from sampan.images.service import Images
 from sampan.network.bridge import BridgeNetwork
 from sampan.shim.client import Zygote
 from sampan.snapshots.overlay import Snapshotter
-from sampan.content.store import ContentStore
 from sampan.state.containers import ContainerRows
 from sampan.state.database import Database
 from sampan.state.images import ImageRows
@@ -93,10 +93,9 @@ class Engine:
             content=ContentStore(options.data_root),
             snapshots=snapshots,
             rows=ImageRows(database),
-            emit=lambda action, identity, attributes: events.emit(
-                "image", action, identity, attributes
-            )
-            and None,
+            emit=lambda action, identity, attributes: (
+                events.emit("image", action, identity, attributes) and None
+            ),
             in_use=lambda identity: [c.id for c in registry if c.image[0] == identity],
         )
         services = Services(
@@ -152,5 +151,3 @@ def _make_directories(options: EngineOptions) -> None:
         (options.shims_directory, 0o700),
     ):
         os.makedirs(path, mode=mode, exist_ok=True)
-
-

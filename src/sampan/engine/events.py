@@ -89,9 +89,7 @@ class EventBus:
         finally:
             self._listeners.discard(queue)
 
-    async def _next(
-        self, queue: asyncio.Queue[Event | None], until_ns: int | None
-    ) -> Event | None:
+    async def _next(self, queue: asyncio.Queue[Event | None], until_ns: int | None) -> Event | None:
         if until_ns is None:
             return await queue.get()
         try:

@@ -185,5 +185,3 @@ def _check_running(container: Container) -> None:
         raise Conflict(f"Container {container.id} is paused, unpause the container before exec")
     if not container.state.running:
         raise Conflict(f"Container {container.id} is not running")
-
-

@@ -20,14 +20,43 @@ if TYPE_CHECKING:
 Filters = Mapping[str, Sequence[str]]
 
 CONTAINER_FILTERS = frozenset(
-    "ancestor before expose exited health id isolation is-task label name network publish since "
-    "status volume".split()
+    [
+        "ancestor",
+        "before",
+        "expose",
+        "exited",
+        "health",
+        "id",
+        "isolation",
+        "is-task",
+        "label",
+        "name",
+        "network",
+        "publish",
+        "since",
+        "status",
+        "volume",
+    ]
 )
 EVENT_FILTERS = frozenset(
-    "config container daemon event image label network node plugin scope secret service type "
-    "volume".split()
+    [
+        "config",
+        "container",
+        "daemon",
+        "event",
+        "image",
+        "label",
+        "network",
+        "node",
+        "plugin",
+        "scope",
+        "secret",
+        "service",
+        "type",
+        "volume",
+    ]
 )
-STATUSES = frozenset("created dead exited paused removing restarting running".split())
+STATUSES = frozenset(["created", "dead", "exited", "paused", "removing", "restarting", "running"])
 PRUNE_FILTERS = frozenset({"label", "label!", "until"})
 
 
@@ -207,7 +236,8 @@ def _container_passes(
         case "network":
             endpoints = container.record.endpoints
             return any(
-                value in endpoints or any(e.network_id.startswith(value) for e in endpoints.values())
+                value in endpoints
+                or any(e.network_id.startswith(value) for e in endpoints.values())
                 for value in values
             )
         case "volume":
@@ -221,8 +251,8 @@ def _container_passes(
             ports = container.config.exposed_ports or {}
             return any(_port(value) in {_port(port) for port in ports} for value in values)
         case "publish":
-            ports = container.host_config.port_bindings or {}
-            return any(_port(value) in {_port(port) for port in ports} for value in values)
+            published = container.host_config.port_bindings or {}
+            return any(_port(value) in {_port(port) for port in published} for value in values)
         case _:  # since and before are bounds; isolation has no meaning on Linux
             return True
 

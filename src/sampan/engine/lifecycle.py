@@ -132,9 +132,7 @@ class Lifecycle:
             directory=container.directory,
             socket=self.socket_path(container),
             config=config,
-            rootfs_mounts=[
-                mount.to_dict() for mount in self._services.snapshots.mounts(record.id)
-            ],
+            rootfs_mounts=[mount.to_dict() for mount in self._services.snapshots.mounts(record.id)],
             seccomp_program=profile.program if profile else None,
             terminal=record.config.tty,
             open_stdin=record.config.open_stdin,
@@ -218,9 +216,9 @@ class Lifecycle:
             "container %s: its log cannot be written: %s", container.id, reason
         )
         shim.exited.add_done_callback(
-            lambda future: None
-            if future.cancelled()
-            else self._ended(container, shim, future.result())
+            lambda future: (
+                None if future.cancelled() else self._ended(container, shim, future.result())
+            )
         )
 
     def _ended(self, container: Container, shim: ShimConnection, status: ExitStatus) -> None:
@@ -246,9 +244,7 @@ class Lifecycle:
         if status.oom_killed:
             self.emit(container, "oom")
         seconds = max(0, status.exited_at_ns - started_ns) // 1_000_000_000
-        self.emit(
-            container, "die", exitCode=str(status.exit_code), execDuration=str(seconds)
-        )
+        self.emit(container, "die", exitCode=str(status.exit_code), execDuration=str(seconds))
         for endpoint in networks:
             self.emit_network(container, "disconnect", endpoint.network, endpoint.network_id)
         container.resolve("not-running", "next-exit")
@@ -271,9 +267,7 @@ class Lifecycle:
         """
         if not container.state.running:
             raise NotModified(f"container {container.id} is not running")
-        number = signal_number(
-            signal_name or container.config.stop_signal or DEFAULT_STOP_SIGNAL
-        )
+        number = signal_number(signal_name or container.config.stop_signal or DEFAULT_STOP_SIGNAL)
         if timeout_s is None:
             preset = container.config.stop_timeout
             timeout_s = defaults.STOP_TIMEOUT_S if preset is None else preset
@@ -412,7 +406,11 @@ class Lifecycle:
             "network",
             action,
             network_id or network,
-            {"container": container.id, "name": network, "type": "null" if kind == "none" else kind},
+            {
+                "container": container.id,
+                "name": network,
+                "type": "null" if kind == "none" else kind,
+            },
         )
 
     def _own(self, work: Coroutine[Any, Any, None]) -> None:

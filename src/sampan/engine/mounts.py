@@ -13,14 +13,44 @@ from sampan.engine.container import BoundMount
 from sampan.engine.model import HostConfig, MountSpec
 from sampan.errors import InvalidArgument, Unsupported
 
-PROPAGATION = frozenset("private rprivate shared rshared slave rslave".split())
+PROPAGATION = frozenset(["private", "rprivate", "shared", "rshared", "slave", "rslave"])
 BIND_MODES = frozenset({"ro", "rw", "z", "Z", "nocopy", "cached", "delegated", "consistent"})
 TMPFS_FLAGS = frozenset(
-    "rw ro exec noexec suid nosuid dev nodev sync async atime noatime relatime norelatime "
-    "diratime nodiratime strictatime nostrictatime mand nomand remount bind rbind rprivate rslave "
-    "rshared private slave shared unbindable runbindable".split()
+    [
+        "rw",
+        "ro",
+        "exec",
+        "noexec",
+        "suid",
+        "nosuid",
+        "dev",
+        "nodev",
+        "sync",
+        "async",
+        "atime",
+        "noatime",
+        "relatime",
+        "norelatime",
+        "diratime",
+        "nodiratime",
+        "strictatime",
+        "nostrictatime",
+        "mand",
+        "nomand",
+        "remount",
+        "bind",
+        "rbind",
+        "rprivate",
+        "rslave",
+        "rshared",
+        "private",
+        "slave",
+        "shared",
+        "unbindable",
+        "runbindable",
+    ]
 )
-TMPFS_VALUES = frozenset("size mode uid gid nr_inodes nr_blocks mpol".split())
+TMPFS_VALUES = frozenset(["size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol"])
 
 
 def parse_mounts(host: HostConfig) -> list[BoundMount]:
@@ -64,9 +94,7 @@ def parse_bind(text: str) -> BoundMount:
         if option in PROPAGATION:
             propagation = option
         elif option not in BIND_MODES:
-            raise InvalidArgument(
-                f"invalid volume specification: '{text}': invalid mode: {mode}"
-            )
+            raise InvalidArgument(f"invalid volume specification: '{text}': invalid mode: {mode}")
         elif option == "ro":
             read_write = False
     return BoundMount(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
+
+import msgspec
 
 from sampan.engine.container import Container, Endpoint
 from sampan.errors import Conflict, NotFound
 from sampan.linux.netlink import VethEndpoint
-from sampan.network import files
+from sampan.network import files, inspect
 from sampan.network.bridge import BridgeNetwork
 from sampan.network.driver import Attachment, Network
 from sampan.network.unbridged import host_network, none_network
@@ -76,6 +79,24 @@ class Networking:
             for name, endpoint in container.record.endpoints.items()
         }
 
+    def settings(self, container: Container) -> dict[str, Any]:
+        """Docker's `NetworkSettings` of the container."""
+        asked = container.record.networking.endpoints_config or {}
+        networks = {}
+        for name, endpoint in container.record.endpoints.items():
+            wanted = asked.get(name)
+            networks[name] = inspect.endpoint_settings(
+                self.networks[name].attachment(container.id) if name in self.networks else None,
+                network_id=endpoint.network_id,
+                configured=msgspec.to_builtins(wanted) if wanted else None,
+            )
+        pid = container.state.pid
+        return inspect.network_settings(
+            networks,
+            sandbox_id=container.id if pid else "",
+            sandbox_key=f"/proc/{pid}/ns/net" if pid else "",
+        )
+
     def namespace_path(self, container: Container) -> str | None:
         """The network namespace to join: None for a new one, an empty text for the host's.
 
@@ -135,6 +156,11 @@ def normalised_mode(mode: str) -> str:
     raise NotFound(f"network {mode} not found")
 
 
+def planned_endpoints(mode: str) -> dict[str, Endpoint]:
+    """The networks of a container that has not been started."""
+    return {} if mode.startswith("container:") else {mode: Endpoint(network=mode)}
+
+
 def _endpoint(attachment: Attachment) -> Endpoint:
     endpoint = Endpoint(
         network=attachment.network_name,
@@ -150,25 +176,25 @@ def _endpoint(attachment: Attachment) -> Endpoint:
 
 def _write_own_files(container: Container, mode: str, bridge: BridgeNetwork) -> None:
     host, record = container.host_config, container.record
-    endpoint = record.endpoints.get(BRIDGE)
-    texts = {
-        "hosts": files.hosts(
+    dns, search, options = host.dns or (), host.dns_search or (), host.dns_options or ()
+    extra = host.extra_hosts or ()
+    if mode == HOST:
+        hosts = files.host_mode_hosts_text(extra_hosts=extra, host_gateway=bridge.gateway)
+        resolv_conf = files.host_mode_resolv_conf_text(servers=dns, search=search, options=options)
+    else:
+        hosts = files.hosts_text(
             hostname=record.hostname,
             domainname=record.config.domainname,
-            addresses=[endpoint.address] if endpoint and endpoint.address else [],
-            extra_hosts=host.extra_hosts or (),
+            addresses=[e.address for e in record.endpoints.values() if e.address],
+            extra_hosts=extra,
             host_gateway=bridge.gateway,
-            mode=mode,
-        ),
-        "hostname": files.hostname(record.hostname),
-        "resolv.conf": files.resolv_conf(
-            mode=mode,
-            dns=host.dns or (),
-            dns_search=host.dns_search or (),
-            dns_options=host.dns_options or (),
-        ),
-    }
-    for name, text in texts.items():
+        )
+        resolv_conf = files.resolv_conf_text(servers=dns, search=search, options=options)
+    for name, text in (
+        ("hosts", hosts),
+        ("hostname", files.hostname_text(record.hostname)),
+        ("resolv.conf", resolv_conf),
+    ):
         write_file(f"{container.directory}/{name}", text.encode())
 
 

@@ -21,8 +21,24 @@ NANO = 1_000_000_000
 
 # RLIMIT_* of setrlimit(2), as --ulimit spells them.
 ULIMITS = frozenset(
-    "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending "
-    "stack".split()
+    [
+        "as",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
+    ]
 )
 
 
@@ -148,8 +164,10 @@ def _check_pids(host: HostConfig, machine: Machine) -> list[str]:
     if host.pids_limit and not machine.pids_limit:
         host.pids_limit = None
         return [
-            "Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. "
-            "PIDs limit discarded."
+            (
+                "Your kernel does not support PIDs limit capabilities or the cgroup is not "
+                "mounted. PIDs limit discarded."
+            )
         ]
     return []
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sampan.engine import defaults
 from sampan.engine.model import HostConfig
 from sampan.errors import InvalidArgument
-from sampan.linux.capabilities import CAPABILITIES
+from sampan.linux.capabilities import NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ def effective_capabilities(host: HostConfig) -> list[str]:
     added = _normalised(host.cap_add, "CapAdd")
     dropped = _normalised(host.cap_drop, "CapDrop")
     if host.privileged:
-        return sorted(CAPABILITIES)
+        return sorted(NAMES)
     if "ALL" in added:
-        return sorted(CAPABILITIES - dropped)
+        return sorted(set(NAMES) - dropped)
     if "ALL" in dropped:
         return sorted(added)
     return sorted(set(defaults.CAPABILITIES) - dropped | added)
@@ -77,7 +77,7 @@ def _normalised(names: list[str] | None, field: str) -> set[str]:
     for name in names or ():
         upper = name.upper()
         full = upper if upper == "ALL" or upper.startswith("CAP_") else f"CAP_{upper}"
-        if full != "ALL" and full not in CAPABILITIES:
+        if full != "ALL" and full not in NAMES:
             raise InvalidArgument(f'invalid {field}: unknown capability: "{full}"')
         capabilities.add(full)
     return capabilities

@@ -122,9 +122,7 @@ def _process(
     rlimits = _rlimits(record.host_config, surroundings)
     if rlimits:
         process["rlimits"] = rlimits
-    if surroundings.apparmor and not record.host_config.privileged:
-        process["apparmorProfile"] = security.apparmor
-    elif security.apparmor:
+    if (surroundings.apparmor and not record.host_config.privileged) or security.apparmor:
         process["apparmorProfile"] = security.apparmor
     if not process.get("apparmorProfile"):
         process.pop("apparmorProfile", None)
@@ -173,9 +171,9 @@ def _user(user: str, host: HostConfig) -> dict[str, Any]:
 
 
 def _all_capabilities() -> list[str]:
-    from sampan.linux.capabilities import CAPABILITIES
+    from sampan.linux.capabilities import NAMES
 
-    return sorted(CAPABILITIES)
+    return sorted(NAMES)
 
 
 def _rlimits(host: HostConfig, surroundings: Surroundings) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from sampan.engine.detach_keys import parse_detach_keys
 from sampan.errors import Conflict, Unsupported
 from sampan.logs import json_file
 from sampan.logs.follow import follow_log
-from sampan.shim.streams import DEFAULT_DETACH_KEYS, DETACHED, ClientStream
+from sampan.shim.streams import DEFAULT_DETACH_KEYS, ClientStream
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,9 @@ def check_attachable(container: Container) -> None:
         Conflict: it is paused or going away.
     """
     if container.state.status is Status.PAUSED:
-        raise Conflict(
-            f"Container {container.id} is paused, unpause the container before attach"
-        )
+        raise Conflict(f"Container {container.id} is paused, unpause the container before attach")
     if container.state.status in (Status.REMOVING, Status.DEAD):
-        raise Conflict(
-            f"You cannot attach to a container that is being removed: {container.id}"
-        )
+        raise Conflict(f"You cannot attach to a container that is being removed: {container.id}")
 
 
 def prepare(container: Container, options: AttachOptions, stream: ClientStream) -> ClientStream:

@@ -32,8 +32,9 @@ NOT_BUILT: dict[str, Callable[[ContainerConfig, HostConfig], object]] = {
     "HostConfig.StorageOpt": lambda _, host: host.storage_opt,
     "HostConfig.Cgroup": lambda _, host: host.cgroup,
     "Volumes": lambda config, _: config.volumes,
-    "Healthcheck": lambda config, _: config.healthcheck
-    and config.healthcheck.test not in ([], ["NONE"]),
+    "Healthcheck": lambda config, _: (
+        config.healthcheck and config.healthcheck.test not in ([], ["NONE"])
+    ),
 }
 
 
@@ -59,9 +60,7 @@ def check_request(config: ContainerConfig, host: HostConfig, machine: Machine) -
             f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]"
         )
     if host.log_config.type and host.log_config.type not in DRIVERS:
-        raise InvalidArgument(
-            f"logger: no log driver named '{host.log_config.type}' is registered"
-        )
+        raise InvalidArgument(f"logger: no log driver named '{host.log_config.type}' is registered")
     if host.runtime not in RUNTIMES:
         raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}")
     if host.isolation not in ("", "default"):
@@ -117,9 +116,7 @@ def _check_modes(config: ContainerConfig, host: HostConfig) -> None:
                 "conflicting options: custom host-to-IP mapping and the network mode"
             )
         if config.mac_address:
-            raise InvalidArgument(
-                "conflicting options: mac-address and the network mode"
-            )
+            raise InvalidArgument("conflicting options: mac-address and the network mode")
     if host.uts_mode not in ("", "host"):
         raise InvalidArgument(f"invalid UTS mode: {host.uts_mode}")
     if host.uts_mode == "host" and config.hostname:
