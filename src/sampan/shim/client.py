@@ -1,17 +1,18 @@
 """The daemon's way to shims: start the zygote, spawn containers, find those of a former daemon.
 
-    zygote = Zygote(run_directory="/run/sampan", on_restart=log_it)
-    await zygote.start()                                  # before anything else: it is a fork server
-    connection = await zygote.spawn(request, streams)     # the container's process has exec'd
-    status = await connection.exited                      # its log is complete
-    await zygote.stop()                                   # containers go on
+zygote = Zygote(run_directory="/run/sampan", on_restart=log_it)
+await zygote.start()                                  # before anything else: it is a fork server
+connection = await zygote.spawn(request, streams)     # the container's process has exec'd
+status = await connection.exited                      # its log is complete
+await zygote.stop()                                   # containers go on
 
-    connection = await reconnect(request.socket)          # in the next daemon
+connection = await reconnect(request.socket)          # in the next daemon
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import socket
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from sampan.errors import NotFound, Unavailable
 from sampan.linux import selfexec
-from sampan.shim.channel import Channel
+from sampan.shim.channel import Channel, resolve
 from sampan.shim.connection import ExecHandle, NotBegun, ShimConnection
 from sampan.shim.protocol import ExecRequest, ExitStatus, Message, ShimRequest
 from sampan.shim.streams import ClientStream
@@ -261,7 +262,7 @@ class Zygote:
         self._launch()
         assert self._ready is not None
         if waiting is not None and not waiting.done():
-            self._ready.add_done_callback(lambda _: waiting.done() or waiting.set_result(None))
+            self._ready.add_done_callback(lambda _: resolve(waiting))
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
@@ -293,7 +294,9 @@ def spawn_interpreter(sock: int, run_directory: str) -> int:
         os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC,
         0o600,
     )
-    interpreter = selfexec.readonly_interpreter()
+    view = selfexec.readonly_interpreter()
+    interpreter = fcntl.fcntl(view, fcntl.F_DUPFD_CLOEXEC, ZYGOTE_FD + 1)  # out of dup2's way
+    os.close(view)
     executable: str = getattr(sys, "_base_executable", sys.executable)
     try:
         return os.posix_spawn(

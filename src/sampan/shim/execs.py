@@ -1,0 +1,133 @@
+"""Further processes in a container, each with its own stdio and at most one client."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from sampan.runtime import process as runtime_process
+from sampan.shim.programs import read_program
+from sampan.shim.protocol import ExecRequest
+from sampan.shim.stdio import Stdio
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from sampan.linux.cgroups.manager import Cgroup
+    from sampan.shim.loop import Loop
+    from sampan.shim.protocol import StreamOptions
+
+
+class ExecProcess:
+    """A process of `docker exec`; a child of the shim."""
+
+    __slots__ = ("id", "pid", "pidfd", "stdio")
+
+    def __init__(self, exec_id: str, pid: int, pidfd: int, stdio: Stdio | None) -> None:
+        self.id = exec_id
+        self.pid = pid
+        self.pidfd = pidfd
+        self.stdio = stdio
+
+    def signal(self, number: int) -> None:
+        try:
+            signal.pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            pass  # it has ended, the report is on its way
+
+    def kill_tree(self) -> None:
+        """Kill the process and its descendants: all are stopped first, so that none forks away."""
+        known: list[int] = []
+        fresh = [self.pid]
+        while fresh:
+            for pid in fresh:
+                kill(pid, signal.SIGSTOP)
+            known += fresh
+            fresh = [child for pid in known for child in children(pid) if child not in known]
+        for pid in reversed(known):
+            kill(pid, signal.SIGKILL)
+
+    def resize(self, rows: int, columns: int) -> None:
+        if self.stdio is not None:
+            self.stdio.resize(rows, columns)
+
+    def ended(self) -> None:
+        """It has been reaped: take what it left."""
+        os.close(self.pidfd)
+        if self.stdio is not None:
+            self.stdio.drain()
+
+
+def start(
+    loop: Loop,
+    request: ExecRequest,
+    client: tuple[int, StreamOptions, Callable[[str], None]] | None,
+    *,
+    container_pid: int,
+    config: dict[str, Any],
+    cgroup: Cgroup | None,
+) -> ExecProcess:
+    """Start the process; `client` is its (socket, options, on_end), owned when this returns.
+
+    Raises:
+        RuntimeFailure: it did not get as far as its own program; nothing is left of it.
+    """
+    program = read_program(request.seccomp_program)
+    if client is None and not request.terminal:
+        stdio = None
+        fds: tuple[int, int, int] | None = null_fds()
+    else:
+        stdio = Stdio(
+            loop,
+            terminal=request.terminal,
+            open_stdin=client is not None and client[1].stdin,
+            stdin_once=True,
+        )
+        fds = stdio.open()
+    try:
+        made = runtime_process.execute(
+            container_pid,
+            request.process,
+            config=config,
+            stdio=fds,
+            seccomp_program=program,
+            cgroup=cgroup,
+        )
+    except BaseException:
+        if stdio is not None:
+            stdio.abort()
+        raise
+    finally:
+        if stdio is None and fds is not None:
+            os.close(fds[0])
+    if stdio is not None:
+        stdio.opened(made.console_fd, request.console_size)
+        if client is not None:
+            stdio.attach(*client)
+    return ExecProcess(request.id, made.pid, made.pidfd, stdio)
+
+
+def null_fds() -> tuple[int, int, int]:
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    return null, null, null
+
+
+def children(pid: int) -> list[int]:
+    """The children of all threads of a process; see proc_pid_task(5)."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found += map(int, file.read().split())
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return found
+
+
+def kill(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass

@@ -1,0 +1,404 @@
+"""The shim of one container: parent of its first process, keeper of its output and exit status."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import sys
+import time
+
+from sampan.errors import RuntimeFailure, SampanError
+from sampan.linux import mounts, netlink
+from sampan.linux import syscalls as kernel
+from sampan.logs import drivers
+from sampan.runtime import launch
+from sampan.runtime.trace import Trace
+from sampan.shim import control, execs, exit_record, protocol
+from sampan.shim.loop import READ, Loop
+from sampan.shim.programs import read_program
+from sampan.shim.protocol import ExecRequest, ExitStatus, ShimRequest, Started, StreamOptions
+from sampan.shim.stdio import Stdio
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+    from sampan.shim.control import Control
+    from sampan.shim.protocol import Message
+
+PROCESS_NAME = b"sampan-shim"
+
+
+def main(
+    request: ShimRequest,
+    streams: list[tuple[int, StreamOptions]],
+    connection: socket.socket,
+    trace: Trace | None,
+) -> NoReturn:
+    """Be the shim, from fork to the end of the container."""
+    code = 1
+    try:
+        shim = Shim(request, connection, trace)
+        if shim.start(streams):
+            shim.serve()
+            code = 0
+    except BaseException:  # noqa: BLE001  the last resort of a process: say it in zygote.log, end
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(code)
+
+
+def prepare(request: Message) -> None:
+    """Done in the zygote before the fork, so that the next shims find it done."""
+    try:
+        read_program(request.get("seccomp_program"))
+    except OSError:
+        pass  # the shim meets the same error, and can say it
+
+
+class Shim:
+    """States: starting, serving, lingering (ended, but a client still takes output)."""
+
+    def __init__(
+        self, request: ShimRequest, connection: socket.socket, trace: Trace | None
+    ) -> None:
+        self._request = request
+        self._trace = trace
+        self._loop = Loop()
+        self._controls: list[Control] = []
+        self._first = self._add_control(connection)
+        self._listener: socket.socket | None = None
+        self._children: dict[int, Callable[[int, Any], None]] = {}
+        self._execs: dict[str, execs.ExecProcess] = {}
+        self._stdio: Stdio | None = None
+        self._container: launch.Container | None = None
+        self._config = b""
+        self._started: Started | None = None
+        self._status: ExitStatus | None = None
+        self._log_error = ""
+
+    # Starting
+
+    def start(self, streams: list[tuple[int, StreamOptions]]) -> bool:
+        """Make the container; False when that failed, was said, and all is undone."""
+        self._first.send("begun")
+        try:
+            self._become_shim()
+            self._make_container(streams)
+        except (SampanError, OSError) as error:
+            self._undo()
+            self._first.send("failed", **protocol.failure_to_dict(as_failure(error)))
+            return False
+        return True
+
+    def _become_shim(self) -> None:
+        os.setsid()
+        kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+        with open("/proc/self/comm", "wb", buffering=0) as comm:
+            comm.write(PROCESS_NAME)
+        exit_record.remove(self._request.directory)
+        self._listener = control.listen(self._request.socket)
+        self._loop.on_child(self._reap)
+
+    def _make_container(self, streams: list[tuple[int, StreamOptions]]) -> None:
+        request = self._request
+        stdio = self._stdio = Stdio(
+            self._loop,
+            terminal=request.terminal,
+            open_stdin=request.open_stdin,
+            stdin_once=request.stdin_once,
+            log=open_log(request),
+            on_log_lost=self._log_lost,
+        )
+        fds = stdio.open()
+        for fd, options in streams:
+            stdio.attach(fd, options, self._stream_ended(self._first, options.number))
+        self._mark("stdio")
+        container = self._container = launch.create(
+            launch.Launch(
+                container_id=request.id,
+                bundle=request.directory,
+                config=request.config,
+                stdio=fds,
+                rootfs_mounts=[mounts.Mount.from_dict(mount) for mount in request.rootfs_mounts],
+                seccomp_program=read_program(request.seccomp_program),
+                endpoints=[netlink.VethEndpoint.from_dict(each) for each in request.endpoints],
+                reaper=request.reaper,
+                trace=self._trace,
+            )
+        )
+        self._children[container.pid] = self._container_ended
+        stdio.opened(container.console_fd, request.console_size)
+        container.start()
+        self._mark("started")
+        self._tell_started(container)
+
+    def _tell_started(self, container: launch.Container) -> None:
+        request = self._request
+        started = self._started = Started(
+            id=request.id,
+            pid=container.pid,
+            shim_pid=os.getpid(),
+            started_at_ns=time.time_ns(),
+            directory=request.directory,
+            cgroup_path=request.cgroup_path,
+            trace=self._trace.marks if self._trace is not None else (),
+            warnings=container.warnings,
+        )
+        self._first.send("started", started=started.to_dict())
+
+    def _undo(self) -> None:
+        """The container is undone by the runtime; the rest is ours."""
+        container = self._container
+        if container is not None:  # made, but it could not exec: the runtime has killed it
+            try:
+                os.waitpid(container.pid, 0)
+            except ChildProcessError:
+                pass
+        if self._stdio is not None:
+            self._stdio.abort()
+            self._stdio.finish_log()
+        self._close_listener()
+
+    # Serving
+
+    def serve(self) -> None:
+        """Until the container has ended and its clients have taken all."""
+        self._slim_down()
+        assert self._listener is not None
+        self._loop.watch(self._listener.fileno(), READ, self._accept)
+        self._first.watch()
+        self._reap()  # a container may have ended before its SIGCHLD was looked for
+        while self._status is None:
+            self._loop.run_once()
+        self._end()
+        while any(c.has_unsent for c in self._controls) or self._has_clients():
+            self._loop.run_once()
+
+    def _slim_down(self) -> None:
+        """Keep the configuration, which every exec needs, as text: a tenth of its memory."""
+        self._config = json.dumps(self._request.config, separators=(",", ":")).encode()
+        self._request.config = {}
+        self._request.rootfs_mounts = ()
+        self._trace = None
+        gc.disable()
+        kernel.libc.malloc_trim(0)
+
+    def _accept(self, _: int) -> None:
+        assert self._listener is not None
+        sock = control.accept(self._listener)
+        if sock is not None:
+            self._add_control(sock).watch()
+
+    def _add_control(self, sock: socket.socket) -> Control:
+        added = control.Control(self._loop, sock, self._handle, self._controls_remove)
+        self._controls.append(added)
+        return added
+
+    def _controls_remove(self, closed: Control) -> None:
+        self._controls.remove(closed)
+
+    def _handle(self, connection: Control, message: Message, fds: list[int]) -> Message:
+        """Do what a daemon asks for."""
+        kind = message.get("type")
+        if kind == "attach":
+            self._attach(connection, message, fds)
+        elif kind == "exec":
+            return {"pid": self._exec(connection, message, fds)}
+        elif kind == "hello":
+            return self._hello()
+        elif kind == "resize":
+            assert self._stdio is not None
+            self._stdio.resize(message["rows"], message["columns"])
+        elif kind == "signal":
+            self._signal(message["number"])
+        elif kind in ("exec_resize", "exec_signal", "exec_kill_tree"):
+            self._exec_request(kind, message)
+        else:
+            raise ValueError(f"the shim knows no request {kind!r}")
+        return {}
+
+    def _hello(self) -> Message:
+        assert self._started is not None
+        return {
+            "version": protocol.PROTOCOL_VERSION,
+            "started": self._started.to_dict(),
+            "execs": [{"id": each.id, "pid": each.pid} for each in self._execs.values()],
+            "exited": self._status.to_dict() if self._status is not None else None,
+            "log_lost": self._log_error,
+        }
+
+    def _attach(self, connection: Control, message: Message, fds: list[int]) -> None:
+        options = StreamOptions.from_dict(message["stream"])
+        assert self._stdio is not None
+        self._stdio.attach(fds.pop(0), options, self._stream_ended(connection, options.number))
+
+    def _exec(self, connection: Control, message: Message, fds: list[int]) -> int:
+        request = ExecRequest.from_dict(message["process"])
+        assert self._container is not None
+        client = None
+        if fds:
+            options = StreamOptions.from_dict(message["stream"])
+            client = (fds[0], options, self._stream_ended(connection, options.number))
+        made = execs.start(
+            self._loop,
+            request,
+            client,
+            container_pid=self._container.pid,
+            config=json.loads(self._config),
+            cgroup=self._container.cgroup,
+        )
+        if client is not None:
+            fds.pop(0)
+        self._execs[made.id] = made
+        self._children[made.pid] = lambda status, _: self._exec_ended(made, status)
+        return made.pid
+
+    def _exec_request(self, kind: str, message: Message) -> None:
+        running = self._execs.get(message["exec"])
+        if running is None:
+            return  # it has ended, the report is on its way
+        if kind == "exec_resize":
+            running.resize(message["rows"], message["columns"])
+        elif kind == "exec_signal":
+            running.signal(message["number"])
+        else:
+            running.kill_tree()
+
+    def _signal(self, number: int) -> None:
+        assert self._container is not None
+        try:
+            signal.pidfd_send_signal(self._container.pidfd, number)
+        except ProcessLookupError:
+            pass
+
+    def _stream_ended(self, connection: Control, number: int) -> Callable[[str], None]:
+        return lambda reason: connection.send("stream_end", stream=number, reason=reason)
+
+    def _broadcast(self, kind: str, **body: object) -> None:
+        for each in list(self._controls):
+            each.send(kind, **body)
+
+    def _log_lost(self, error: OSError) -> None:
+        self._log_error = error.strerror or str(error)
+        self._broadcast("log_lost", error=self._log_error)
+
+    # The end
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            handler = self._children.pop(pid, None)
+            if handler is not None:
+                handler(status, usage)
+
+    def _exec_ended(self, ended: execs.ExecProcess, status: int) -> None:
+        ended.ended()
+        del self._execs[ended.id]
+        # Told before the client's stream ends, for the client then asks the daemon for the code.
+        self._broadcast("exec_exited", exec=ended.id, exit_code=exit_code(status))
+        if ended.stdio is not None:
+            ended.stdio.finish()
+
+    def _container_ended(self, status: int, usage: Any) -> None:
+        ended_at_ns = time.time_ns()
+        container = self._container
+        assert container is not None
+        assert self._stdio is not None
+        if not self._has_own_pid_namespace():
+            self._kill_rest(container)
+        self._stdio.drain()
+        self._stdio.finish_log()
+        record = ExitStatus(
+            exit_code=exit_code(status),
+            exited_at_ns=ended_at_ns,
+            usage={
+                "cpu_ns": int((usage.ru_utime + usage.ru_stime) * 1e9),
+                "peak_memory_bytes": usage.ru_maxrss * 1024,
+            },
+        )
+        if container.cgroup is not None:
+            record.oom_killed = container.cgroup.oom_kills() > 0
+        exit_record.write(self._request.directory, record)
+        self._broadcast("exited", status=record.to_dict())
+        self._status = record
+
+    def _has_own_pid_namespace(self) -> bool:
+        """Then the kernel has killed all of the container with its first process."""
+        namespaces = (json.loads(self._config).get("linux") or {}).get("namespaces") or ()
+        return any(each["type"] == "pid" and not each.get("path") for each in namespaces)
+
+    def _kill_rest(self, container: launch.Container) -> None:
+        if container.cgroup is not None:
+            container.cgroup.kill()
+        for running in list(self._execs.values()):
+            running.signal(signal.SIGKILL)
+            _, status = os.waitpid(running.pid, 0)
+            del self._children[running.pid]
+            self._exec_ended(running, status)
+
+    def _end(self) -> None:
+        """Everybody who listens knows: give all back."""
+        container = self._container
+        assert container is not None
+        assert self._stdio is not None
+        self._stdio.finish()
+        self._stdio.close_outputs()
+        self._close_listener()
+        if container.cgroup is not None:
+            container.cgroup.delete()
+        for each in list(self._controls):
+            if not each.has_unsent:
+                each.close()
+
+    def _has_clients(self) -> bool:
+        return self._stdio is not None and bool(self._stdio.clients)
+
+    def _close_listener(self) -> None:
+        if self._listener is None:
+            return
+        self._loop.forget(self._listener.fileno())
+        self._listener.close()
+        self._listener = None
+        try:
+            os.unlink(self._request.socket)
+        except FileNotFoundError:
+            pass
+
+    def _mark(self, stage: str) -> None:
+        if self._trace is not None:
+            self._trace.mark(stage)
+
+
+def open_log(request: ShimRequest) -> drivers.LogWriter:
+    try:
+        return drivers.open_writer(request.log_driver, request.log_path, request.log_options)
+    except OSError as error:
+        raise RuntimeFailure(
+            "log", f"open log: {error.strerror}", path=request.log_path, errno=error.errno
+        ) from error
+
+
+def as_failure(error: SampanError | OSError) -> RuntimeFailure:
+    """Any failure of a start as one with a stage."""
+    if isinstance(error, RuntimeFailure):
+        return error
+    if isinstance(error, OSError):
+        path = error.filename if isinstance(error.filename, str) else None
+        return RuntimeFailure("shim", str(error), path=path, errno=error.errno)
+    return RuntimeFailure("shim", error.message, hint=error.hint)
+
+
+def exit_code(status: int) -> int:
+    """A wait status as a shell counts: 128 + signal for a killed process."""
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
