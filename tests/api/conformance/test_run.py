@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 
 import pytest
 
 from support.command import DockerCLI
 from support.engines import IMAGE, Engine
+from support.waiting import wait_for
 
 
 def test_prints_what_the_command_prints(docker: DockerCLI) -> None:
@@ -26,7 +29,10 @@ def test_exits_with_the_commands_code(docker: DockerCLI, code: int) -> None:
 
 
 def test_signals_show_as_128_and_more(docker: DockerCLI) -> None:
-    assert docker("run", "--rm", IMAGE, "sh", "-c", "sh -c 'kill -9 $$'; exit $?", check=False).code == 137
+    assert (
+        docker("run", "--rm", IMAGE, "sh", "-c", "sh -c 'kill -9 $$'; exit $?", check=False).code
+        == 137
+    )
 
 
 def test_command_not_found_is_127(docker: DockerCLI) -> None:
@@ -61,8 +67,6 @@ def test_reads_standard_input(docker: DockerCLI) -> None:
 def test_large_input_and_output_are_complete(docker: DockerCLI) -> None:
     data = bytes(range(256)) * 20_000  # 5 MB
     result = docker("run", "-i", "--rm", "--network", "none", IMAGE, "md5sum", stdin=data)
-    import hashlib
-
     assert result.line.split()[0] == hashlib.md5(data).hexdigest()
 
 
@@ -137,8 +141,6 @@ def test_seccomp_filter_is_on_unless_unconfined(docker: DockerCLI) -> None:
 
 
 def test_namespaces_are_the_containers_own(docker: DockerCLI) -> None:
-    import os
-
     kinds = ["mnt", "uts", "ipc", "pid", "net"]
     links = docker(
         "run",
@@ -153,9 +155,10 @@ def test_namespaces_are_the_containers_own(docker: DockerCLI) -> None:
 
 
 def test_masked_and_read_only_paths(docker: DockerCLI) -> None:
-    script = "wc -c < /proc/kcore; ls /sys/firmware; touch /proc/sys/kernel/x 2>&1 | grep -o 'Read-only'"
-    out = docker("run", "--rm", IMAGE, "sh", "-c", script).out
-    assert out.split() == ["0", "Read-only"]
+    script = "wc -c < /proc/timer_list; ls /sys/firmware; echo x > /proc/sys/kernel/domainname"
+    result = docker("run", "--rm", IMAGE, "sh", "-c", script, check=False)
+    assert result.out == "0\n"
+    assert "Read-only file system" in result.err
 
 
 def test_memory_and_pids_limits(docker: DockerCLI, target: Engine) -> None:
@@ -215,8 +218,6 @@ def test_out_of_memory_is_said(docker: DockerCLI, unused_name: str) -> None:
 
 
 def test_bind_mounts(docker: DockerCLI, target: Engine) -> None:
-    import os
-
     directory = os.path.join(target.directory, "bind")
     os.makedirs(directory, exist_ok=True)
     docker("run", "--rm", "-v", f"{directory}:/data", IMAGE, "sh", "-c", "echo x > /data/file")
@@ -233,8 +234,6 @@ def test_bind_mounts(docker: DockerCLI, target: Engine) -> None:
 def test_missing_bind_source_is_made_for_v_and_refused_for_mount(
     docker: DockerCLI, target: Engine
 ) -> None:
-    import os
-
     directory = os.path.join(target.directory, "bind-made")
     docker("run", "--rm", "-v", f"{directory}/a:/data", IMAGE, "true")
     assert os.path.isdir(f"{directory}/a")
@@ -275,14 +274,10 @@ def test_detached_run_prints_the_id(docker: DockerCLI) -> None:
 
 def test_rm_removes(docker: DockerCLI) -> None:
     docker("run", "--rm", "-d", IMAGE, "true")
-    from support.waiting import wait_for
-
     wait_for(lambda: docker("ps", "-aq").out == "", "the container to be removed")
 
 
 def test_cidfile_and_label(docker: DockerCLI, target: Engine) -> None:
-    import os
-
     path = os.path.join(target.directory, "cid")
     docker("run", "--rm", "--cidfile", path, "--label", "a=b", IMAGE, "true")
     with open(path) as file:
@@ -316,7 +311,7 @@ def test_name_in_use(docker: DockerCLI, unused_name: str) -> None:
         (["--cap-add", "NOSUCH"], 'invalid CapAdd: unknown capability: "CAP_NOSUCH"'),
         (["--tmpfs", "relative"], "mount path must be absolute"),
                 (["--name", "a"], "Invalid container name (a), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"),
-        (["--ipc", "nosuch"], "invalid IPC mode: nosuch"),
+        (["--ipc", "nosuch"], "nvalid IPC mode: nosuch"),
         (["-v", "relative/path:/x"], "includes invalid characters for a local volume name"),
         (["-v", "/tmp:/"], "destination can't be '/'"),
     ],
