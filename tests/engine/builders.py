@@ -29,6 +29,8 @@ def make_record(identity: str = "c0ffee", **changes: Any) -> Record:
     return Record(**{**values, **changes})
 
 
-def make_container(identity: str = "c0ffee", status: Status = Status.CREATED, **changes: Any) -> Container:
+def make_container(
+    identity: str = "c0ffee", status: Status = Status.CREATED, **changes: Any
+) -> Container:
     """A container in a status."""
     return Container(make_record(identity, state=State(status=status), **changes), "/nowhere")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+
 from engine.builders import make_container, make_record
 from sampan.engine.container import LIFE, Event, Record, Status
 from sampan.errors import Conflict

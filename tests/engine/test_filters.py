@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from engine.builders import make_container
 from sampan.engine import filters
 from sampan.engine.container import State, Status

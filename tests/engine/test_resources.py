@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+
 from sampan.engine.model import HostConfig, Ulimit
 from sampan.engine.resources import Machine, check_limits, check_ulimits, oci_resources, parse_set
 from sampan.errors import InvalidArgument, NotFound
@@ -94,7 +95,10 @@ def test_warnings() -> None:
     bare = Machine(cpus=2, cpuset_cpus="0-1", cpuset_mems="0", swap_limit=False, pids_limit=False)
     host = HostConfig(memory=64 * MIB, pids_limit=10)
     warnings = check_limits(host, bare)
-    assert [warning.split(" support ")[1][:10] for warning in warnings] == ["swap limit", "PIDs limit"]
+    assert [warning.split(" support ")[1][:10] for warning in warnings] == [
+        "swap limit",
+        "PIDs limit",
+    ]
     assert oci_resources(host, [])["memory"] == {"limit": 64 * MIB, "swap": -1}
     assert "pids" not in oci_resources(host, [])
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from engine.builders import make_record
 from sampan.engine import defaults, spec
 from sampan.engine.container import BoundMount
@@ -31,7 +32,9 @@ HOSTS = {
     "read-only": HostConfig(readonly_rootfs=True),
     "sysctls": HostConfig(sysctls={"net.ipv4.ip_forward": "1"}),
     "ulimits": HostConfig(ulimits=[Ulimit(name="nofile", soft=10, hard=20)]),
-    "device": HostConfig(devices=[DeviceMapping(path_on_host="/dev/null", path_in_container="/dev/x")]),
+    "device": HostConfig(
+        devices=[DeviceMapping(path_on_host="/dev/null", path_in_container="/dev/x")]
+    ),
     "security": HostConfig(security_opt=["no-new-privileges", "apparmor=mine"]),
     "rule": HostConfig(device_cgroup_rules=["c 13:* rwm"]),
 }

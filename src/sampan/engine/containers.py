@@ -137,7 +137,9 @@ class Containers:
         os.mkdir(directory, 0o710)
         try:
             os.mkdir(f"{directory}/rootfs", 0o755)
-            self._services.snapshots.prepare(record.id, image.parent)
+            self._services.snapshots.prepare(
+                record.id, image.parent, volatile=record.host_config.auto_remove
+            )
             try:
                 self._registry.add(record)
             except BaseException:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import uuid
+from typing import Any
 
 from sampan.content.store import ContentStore
 from sampan.engine.containers import Containers
@@ -55,6 +57,7 @@ class Engine:
         self.containers = containers
         self.execs = Execs(services, containers.lifecycle)
         self.system = system
+        self.identity = _identity(database)
         self._database = database
         self._services = services
         self._zygote = services.zygote
@@ -87,7 +90,7 @@ class Engine:
     def _assemble(cls, options: EngineOptions, database: Database, zygote: Zygote) -> Engine:
         events = EventBus()
         registry = Registry(ContainerRows(database), options.containers_directory)
-        snapshots = Snapshotter(options.data_root, hidden=[options.exec_root])
+        snapshots = Snapshotter(options.data_root, run_directory=options.exec_root)
         system = System(options)
         images = Images(
             content=ContentStore(options.data_root),
@@ -96,7 +99,9 @@ class Engine:
             emit=lambda action, identity, attributes: (
                 events.emit("image", action, identity, attributes) and None
             ),
-            in_use=lambda identity: [c.id for c in registry if c.image[0] == identity],
+            in_use=lambda identity: [
+                (c.id, c.state.running) for c in registry if c.image[0] == identity
+            ],
         )
         services = Services(
             options=options,
@@ -126,11 +131,29 @@ class Engine:
             system=system,
         )
 
+    def version(self) -> dict[str, Any]:
+        """Docker's SystemVersion."""
+        return self.system.version()
+
+    def info(self) -> dict[str, Any]:
+        """Docker's SystemInfo."""
+        counts = {"running": 0, "paused": 0, "stopped": 0}
+        for container in self.containers.list():
+            status = container.state.status.value
+            counts[status if status in counts else "stopped"] += 1
+        return self.system.info(
+            identity=self.identity,
+            containers=counts,
+            images=len(self.images.list(all=False, filters={})),
+            listeners=self.events.listeners,
+        )
+
     async def close(self) -> None:
         """Let go of everything: streams of events end, containers run on."""
         self.events.close()
         await self.containers.lifecycle.close()
         await self._zygote.stop()
+        await asyncio.to_thread(self._services.snapshots.close)
         self.networking.bridge.close()
         self._database.close()
 
@@ -139,6 +162,20 @@ class Engine:
             await self.containers.remove(identity, force=True)
         except SampanError as error:
             log.error("container %s: it could not be removed: %s", identity, error)
+
+
+def _identity(database: Database) -> str:
+    """The engine's ID, made once per data root."""
+    rows = database.read("SELECT value FROM settings WHERE name = 'engine-id'")
+    if rows:
+        return str(rows[0][0])
+    identity = str(uuid.uuid4())
+    database.execute("INSERT INTO settings (name, value) VALUES ('engine-id', ?)", (identity,))
+    return identity
+
+
+def _discard(_: object) -> None:
+    """For callbacks whose result nobody wants."""
 
 
 def _make_directories(options: EngineOptions) -> None:

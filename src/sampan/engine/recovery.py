@@ -122,7 +122,7 @@ def _sweep(services: Services, identities: set[str]) -> None:
     for name in os.listdir(directory):
         if name not in identities:
             shutil.rmtree(f"{directory}/{name}", ignore_errors=True)
-    for key in services.snapshots.keys():
+    for key in services.snapshots.keys():  # noqa: SIM118 (it is no mapping)
         if key not in identities:
             services.snapshots.remove(key)
     for identity in _listening(services.options.shims_directory) - identities:

@@ -52,6 +52,9 @@ class Machine:
     memory_limit: bool = True
     swap_limit: bool = True
     pids_limit: bool = True
+    oom_kill_disable: bool = True
+    memory_swappiness: bool = True
+    cpu_realtime: bool = True
 
 
 def check_limits(host: HostConfig, machine: Machine) -> list[str]:
@@ -114,6 +117,15 @@ def _check_memory(host: HostConfig, machine: Machine) -> list[str]:
         raise InvalidArgument(
             "Minimum memory limit can not be less than memory reservation limit, see usage"
         )
+    if swappiness not in (None, -1) and not machine.memory_swappiness:
+        warnings.append(
+            "Your kernel does not support memory swappiness capabilities or the cgroup is not "
+            "mounted. Memory swappiness discarded."
+        )
+        host.memory_swappiness = None
+    if host.oom_kill_disable and not machine.oom_kill_disable:
+        warnings.append("Your kernel does not support OomKillDisable. OomKillDisable discarded.")
+        host.oom_kill_disable = None
     if host.kernel_memory:
         warnings.append("Kernel memory limits are gone from the kernel. Limitation discarded.")
         host.kernel_memory = 0
@@ -155,6 +167,8 @@ def _check_cpu(host: HostConfig, machine: Machine) -> list[str]:
             raise InvalidArgument(
                 f"Requested {long} are not available - requested {wanted}, available: {available}"
             )
+    if (host.cpu_realtime_period or host.cpu_realtime_runtime) and not machine.cpu_realtime:
+        raise InvalidArgument("Your kernel does not support CPU real-time scheduler")
     if host.blkio_weight and not 10 <= host.blkio_weight <= 1000:
         raise InvalidArgument("Range of blkio weight is from 10 to 1000")
     return []

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sampan.engine import spec
-from sampan.engine.model import ContainerConfig, HostConfig
+from sampan.engine.model import ContainerConfig, HealthConfig, HostConfig
 from sampan.engine.resources import Machine, check_limits, check_ulimits
 from sampan.engine.security import effective_capabilities, parse_security_options
 from sampan.engine.signals import signal_number
 from sampan.errors import Conflict, InvalidArgument, Unsupported
 from sampan.logs.drivers import DRIVERS
+from sampan.oci.image_config import RunDefaults
 
 MAXIMUM_HOSTNAME = 64  # HOST_NAME_MAX, sethostname(2)
 
@@ -138,7 +139,7 @@ def as_list(value: list[str] | str | None) -> list[str]:
     return [value] if isinstance(value, str) else list(value or ())
 
 
-def merge_image(config: ContainerConfig, image: ContainerConfig) -> ContainerConfig:
+def merge_image(config: ContainerConfig, image: RunDefaults) -> ContainerConfig:
     """Fill in from the image what the client left open; docker's rules.
 
     An entrypoint from the client drops the image's command. `[""]` as entrypoint means none.
@@ -156,8 +157,8 @@ def merge_image(config: ContainerConfig, image: ContainerConfig) -> ContainerCon
     if not entrypoint and not command:
         raise InvalidArgument("No command specified")
     config.entrypoint, config.cmd = entrypoint or None, command or None
-    config.env = _merge_environment(config.env, image.env)
-    config.labels = {**image.labels, **config.labels}
+    config.env = _merge_environment(config.env, image.env or [])
+    config.labels = {**(image.labels or {}), **config.labels}
     config.exposed_ports = {**(image.exposed_ports or {}), **(config.exposed_ports or {})} or None
     config.volumes = image.volumes
     config.user = config.user or image.user
@@ -165,8 +166,15 @@ def merge_image(config: ContainerConfig, image: ContainerConfig) -> ContainerCon
     config.stop_signal = config.stop_signal or image.stop_signal
     config.shell = config.shell or image.shell
     config.on_build = config.on_build or image.on_build
-    if config.healthcheck is None:
-        config.healthcheck = image.healthcheck
+    if config.healthcheck is None and image.healthcheck is not None:
+        config.healthcheck = HealthConfig(
+            test=image.healthcheck.test or [],
+            interval=image.healthcheck.interval,
+            timeout=image.healthcheck.timeout,
+            retries=image.healthcheck.retries,
+            start_period=image.healthcheck.start_period,
+            start_interval=image.healthcheck.start_interval,
+        )
     return config
 
 
