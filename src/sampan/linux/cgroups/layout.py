@@ -1,8 +1,8 @@
 """Which cgroup hierarchies this machine has mounted, and where.
 
-    legacy   v1 hierarchies only, one or more controllers each
-    hybrid   the same, and a v2 tree beside them (systemd: /sys/fs/cgroup/unified)
-    unified  the v2 tree only
+legacy   v1 hierarchies only, one or more controllers each
+hybrid   the same, and a v2 tree beside them (systemd: /sys/fs/cgroup/unified)
+unified  the v2 tree only
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from errno import ENOENT, EINVAL
+from errno import EINVAL, ENOENT
 from typing import TYPE_CHECKING
 
 from sampan.errors import RuntimeFailure
@@ -62,7 +62,9 @@ class CgroupV2(Cgroup):
         except FileNotFoundError:
             files.make_directories(self._root, self.path)
         except OSError as error:
-            raise files.failure(error, f"create cgroup {self._directory}", self._directory) from error
+            raise files.failure(
+                error, f"create cgroup {self._directory}", self._directory
+            ) from error
 
     def _enable(self, wanted: Iterable[str]) -> None:
         """Pass the controllers in `wanted` that exist down to this cgroup.
