@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from typing import TYPE_CHECKING, Any
 
 from sampan.linux import process
@@ -94,13 +93,13 @@ def user_namespace(uids: Sequence[Mapping[str, Any]], gids: Sequence[Mapping[str
     """
     pid, pidfd = process.clone(sys.CLONE_NEWUSER)
     if pid == 0:
-        signal.pause()
+        sys.libc.pause()
         os._exit(0)
     try:
         write_mappings(pid, uids, gids)
         return os.open(path_of(pid, "user"), os.O_RDONLY | os.O_CLOEXEC)
     finally:
-        sys.pidfd_send_signal(pidfd, signal.SIGKILL)
+        sys.pidfd_send_signal(pidfd, sys.SIGKILL)
         os.close(pidfd)
         os.waitpid(pid, 0)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal as signals
 
 from sampan.linux import syscalls as sys
 
@@ -32,7 +31,7 @@ def ended(pidfd: int, timeout_s: float = 0) -> bool:
 
 def kill_and_reap(pid: int, pidfd: int) -> None:
     """Kill a child of this process and take its status; nothing if that was done before."""
-    send_signal(pidfd, signals.SIGKILL)
+    send_signal(pidfd, sys.SIGKILL)
     try:
         os.waitpid(pid, 0)
     except ChildProcessError:

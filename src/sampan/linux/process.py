@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
-import signal
 from typing import TYPE_CHECKING
 
 from sampan.linux import syscalls as sys
@@ -88,7 +88,7 @@ MEMORY_POLICY_FLAGS: dict[str, int] = {
 PERSONALITIES: dict[str, int] = {"LINUX": 0x0000, "LINUX32": 0x0008}
 
 
-def clone(flags: int, *, exit_signal: int = signal.SIGCHLD, cgroup_fd: int = -1) -> tuple[int, int]:
+def clone(flags: int, *, exit_signal: int = sys.SIGCHLD, cgroup_fd: int = -1) -> tuple[int, int]:
     """Fork with new namespaces in one clone3(2): (pid, pidfd) in the parent, (0, -1) in the child.
 
     As os.fork, with Python's own locks brought in order on both sides; the child of a process
@@ -156,15 +156,13 @@ def set_scheduler(scheduler: Mapping[str, object]) -> None:
 def default_signals() -> None:
     """Give every signal its default action and block none: an exec'd program starts clean."""
     for number in range(1, 32):
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
-            signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        if number not in (sys.SIGKILL, sys.SIGSTOP):
+            sys.libc.signal(number, None)
+    sys.libc.sigprocmask(sys.SIG_SETMASK, bytes(128), None)
 
 
 def install_stdio(fds: tuple[int, int, int]) -> None:
     """Make three file descriptors this process's 0, 1 and 2, inheritable; any numbers may clash."""
-    import fcntl
-
     safe = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in fds]
     for target, fd in enumerate(safe):
         os.dup2(fd, target)

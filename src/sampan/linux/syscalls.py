@@ -196,6 +196,12 @@ KEYCTL_JOIN_SESSION_KEYRING = 1
 KEYCTL_SETPERM = 5
 KEYCTL_DESCRIBE = 6
 
+# asm-generic/signal.h; `signal` has them too, with enums that cost a start 3 ms
+SIGKILL = 9
+SIGCHLD = 17
+SIGSTOP = 19
+SIG_SETMASK = 2
+
 # linux/close_range.h, linux/memfd.h
 CLOSE_RANGE_CLOEXEC = 0x4
 MFD_CLOEXEC = 0x1
@@ -255,7 +261,7 @@ class Clone(ctypes.Structure):
     ]
 
 
-def clone3(flags: int, *, exit_signal: int = 17, cgroup_fd: int = -1) -> tuple[int, int]:
+def clone3(flags: int, *, exit_signal: int = SIGCHLD, cgroup_fd: int = -1) -> tuple[int, int]:
     """Clone this process without sharing memory; returns (pid, pidfd), (0, -1) in the child.
 
     `flags` are CLONE_NEW*, CLONE_PARENT (then `exit_signal` must be 0) and the like; a pidfd is

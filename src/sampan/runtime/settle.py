@@ -1,0 +1,136 @@
+"""The last steps before a program runs in a container, the same for init and for exec.
+
+Everything here runs behind the container's namespaces and imports nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from sampan.errors import RuntimeFailure
+from sampan.linux import process, seccomp
+from sampan.linux import syscalls as sys
+from sampan.runtime import console, identity, program, reaper
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sampan.linux.seqpacket import Socket
+    from sampan.runtime.identity import Identity
+    from sampan.runtime.messages import Progress
+
+
+class Settler:
+    """What is left to do for one process.
+
+    `keyring` names the session keyring to join (None: keep the runtime's), `stdio` what becomes
+    0, 1, 2 (None: they are in place), `preserve_fds` how many descriptors from 3 on stay open.
+    """
+
+    __slots__ = (
+        "die_with_parent",
+        "identity",
+        "keyring",
+        "path",
+        "personality",
+        "preserve_fds",
+        "progress",
+        "seccomp_flags",
+        "seccomp_program",
+        "stdio",
+    )
+
+    def __init__(
+        self,
+        who: Identity,
+        progress: Progress,
+        *,
+        stdio: tuple[int, int, int] | None,
+        linux: Mapping[str, Any],
+        keyring: str | None,
+        seccomp_program: bytes | None,
+        preserve_fds: int,
+        die_with_parent: bool,
+    ) -> None:
+        self.identity = who
+        self.progress = progress
+        self.stdio = stdio
+        self.keyring = keyring
+        self.personality: Mapping[str, Any] = linux.get("personality") or {}
+        self.seccomp_program = seccomp_program
+        self.seccomp_flags: Sequence[str] = (linux.get("seccomp") or {}).get("flags") or ()
+        self.preserve_fds = preserve_fds
+        self.die_with_parent = die_with_parent
+        self.path = ""
+
+    @property
+    def _keep_admin(self) -> bool:
+        """Must CAP_SYS_ADMIN stay until the seccomp filter is loaded? See seccomp(2)."""
+        return self.seccomp_program is not None and not self.identity.no_new_privileges
+
+    def settle(self, proc_fd: int) -> None:
+        """Become the container's user with its limits and labels, and find the program.
+
+        Raises:
+            RuntimeFailure, OSError: at the step that `progress` notes.
+        """
+        who, progress = self.identity, self.progress
+        if self.keyring is not None:
+            progress.at("keyring")
+            _join_keyring(self.keyring)
+        progress.at("rlimit")
+        identity.set_limits(who)
+        identity.set_scheduling(who, progress)
+        identity.set_labels(who, proc_fd, progress)
+        progress.at("user")
+        identity.look_up_user(who)
+        progress.at("stdio")
+        if self.stdio is not None:
+            process.install_stdio(self.stdio)
+        console.own_stdio(who.uid)
+        self._set_personality()
+        identity.assume(who, progress, keep_admin=self._keep_admin)
+        if self.die_with_parent:
+            sys.prctl(sys.PR_SET_PDEATHSIG, sys.SIGKILL)
+        progress.at("exec")
+        self.path = program.find(who)
+
+    def become_program(self, sock: Socket, *, reap: bool = False) -> None:
+        """Close what is not the program's, load the filter, exec; returns never."""
+        first = 3 + self.preserve_fds
+        sys.close_range(first, flags=sys.CLOSE_RANGE_CLOEXEC)
+        for fd in range(3, first):
+            os.set_inheritable(fd, True)
+        if self.seccomp_program is not None:
+            self.progress.at("seccomp")
+            seccomp.load(self.seccomp_program, self.seccomp_flags)
+        identity.finish(self.identity, keep_admin=self._keep_admin)
+        self.progress.at("exec", self.path)
+        if reap:
+            reaper.run(self.path, self.identity, sock)
+        else:
+            program.become(self.path, self.identity)
+
+    def _set_personality(self) -> None:
+        if not self.personality:
+            return
+        self.progress.at("personality")
+        domain = process.PERSONALITIES.get(self.personality.get("domain") or "")
+        if domain is None:
+            raise RuntimeFailure("personality", f"invalid domain: {self.personality.get('domain')}")
+        sys.personality(domain)
+
+
+def _join_keyring(name: str) -> None:
+    """A session keyring of the container's own, so that it sees none of the runtime's keys."""
+    try:
+        sys.keyctl(sys.KEYCTL_JOIN_SESSION_KEYRING, os.fsencode(name))
+    except OSError as error:
+        if error.errno not in (1, 38):  # EPERM: a nested container's filter; ENOSYS: no keys
+            raise
+
+
+def keyring_name(container_id: str) -> str:
+    """The session keyring that all processes of a container share."""
+    return f"_ses.{container_id}"
