@@ -1,0 +1,32 @@
+"""The Docker API of one engine: all route tables behind one server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sampan
+from sampan.api.routes import absent
+from sampan.api.routes.containers import ContainerRoutes
+from sampan.api.routes.execs import ExecRoutes
+from sampan.api.routes.images import ImageRoutes
+from sampan.api.routes.streams import StreamRoutes
+from sampan.api.routes.system import SystemRoutes
+from sampan.api.server import ApiServer
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+
+
+def docker_api(engine: Engine) -> ApiServer:
+    """The API server of `engine`, to be given to listeners."""
+    return ApiServer(
+        [
+            *SystemRoutes(engine).routes(),
+            *ContainerRoutes(engine).routes(),
+            *StreamRoutes(engine).routes(),
+            *ExecRoutes(engine).routes(),
+            *ImageRoutes(engine).routes(),
+            *absent.routes(),
+        ],
+        product=f"Sampan/{sampan.__version__} (linux)",
+    )

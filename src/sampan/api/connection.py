@@ -1,0 +1,145 @@
+"""One client's connection: aiohttp's protocol, with what Docker's API needs beside it.
+
+- Bytes that a client sends behind a request that will leave HTTP (attach, exec start) are the
+  session's, not a next request: they are held back from the parser, and reading pauses, until the
+  handler takes them with the socket or the request turns out not to be hijacked.
+- A handler that streams for long can ask to be cancelled when the client goes away.
+- What is no HTTP gets an answer in Docker's shape.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_request import BaseRequest
+
+# Requests whose connection becomes a raw stream.
+_HIJACKING = re.compile(
+    rb"POST (?:https?://[^/ ]*)?(?:/v[0-9.]+)?/(?:containers/[^/ ]+/attach|exec/[^/ ]+/start)[? ]"
+)
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
+_HEAD_LIMIT_BYTES = 256 << 10
+
+
+class Connection(RequestHandler):
+    """aiohttp's server protocol for one connection."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.held = b""
+        self._holding = False
+        self._head = b""
+        self._body_left = 0
+        self._on_lost: Callable[[], object] | None = None
+
+    # Holding back what follows a hijacking request
+
+    def data_received(self, data: bytes) -> None:
+        if self._holding:
+            self.held += data
+        elif self._body_left:
+            self._feed_body(data)
+        elif self._head or (
+            data.startswith(b"POST ") and self._current_request is None and not self._messages
+        ):
+            self._feed_head(self._head + data)
+        else:
+            super().data_received(data)
+
+    def _feed_head(self, data: bytes) -> None:
+        """Parse `data` up to the end of a hijacking request; hold the rest."""
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4 and len(data) < _HEAD_LIMIT_BYTES:
+            self._head = data
+            return
+        self._head = b""
+        if end < 4 or _HIJACKING.match(data) is None:
+            super().data_received(data)
+            return
+        length = _CONTENT_LENGTH.search(data, 0, end)
+        super().data_received(data[:end])
+        self._body_left = int(length[1]) if length else 0
+        self._feed_body(data[end:])
+
+    def _feed_body(self, data: bytes) -> None:
+        body, rest = data[: self._body_left], data[self._body_left :]
+        self._body_left -= len(body)
+        if body:
+            super().data_received(body)
+        if not self._body_left:
+            self._holding = True
+            self.held = rest
+            if self.transport is not None:
+                self.transport.pause_reading()
+
+    def take_held(self) -> bytes:
+        """What the client sent behind the request; now the caller's."""
+        held, self.held = self.held, b""
+        return held
+
+    def release_held(self) -> None:
+        """The request was an ordinary one after all: what follows it are requests."""
+        if self._holding:
+            self._holding = False
+            held = self.take_held()
+            if self.transport is not None:
+                self.transport.resume_reading()
+            if held:
+                self.data_received(held)
+
+    # The client's leaving
+
+    def call_when_lost(self, callback: Callable[[], object] | None) -> None:
+        """Have `callback` called when the connection ends; at most one, None for none."""
+        self._on_lost = callback
+        if callback is not None and self.transport is None:
+            callback()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        if self._on_lost is not None:
+            self._on_lost()
+
+    async def flushed(self) -> None:
+        """Wait until everything written is with the kernel.
+
+        Raises:
+            ConnectionError: the client went away before.
+        """
+        if self.transport is None:
+            raise ConnectionResetError("the client went away")
+        self.transport.set_write_buffer_limits(high=0)
+        await self._drain_helper()
+
+    # What is no HTTP
+
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if status >= 500:
+            self.log_exception("Error handling a request", exc_info=exc)
+        text = (message or "internal error").split("\n", 1)[0]
+        response = web.Response(
+            status=status,
+            body=json.dumps({"message": text}).encode() + b"\n",
+            content_type="application/json",
+        )
+        response.force_close()
+        return response
+
+
+class ApiProtocolFactory(web.Server):
+    """aiohttp's low-level server, making our connections."""
+
+    def __call__(self) -> RequestHandler:
+        return Connection(self, loop=asyncio.get_running_loop(), **self._kwargs)

@@ -1,0 +1,1 @@
+"""The routes, one module a noun: what a path means, in terms of the engine."""

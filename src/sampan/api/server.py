@@ -1,0 +1,128 @@
+"""HTTP in and out: from a request to its handler, from a failure to its answer.
+
+server = ApiServer(routes, product="Sampan/1.0 (linux)")
+protocol_factory = server.protocol_factory()          # for loop.create_server, per listener
+await server.close()
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from aiohttp.web_request import BaseRequest
+
+from sampan.api import answers, versions
+from sampan.api.call import Call
+from sampan.api.connection import ApiProtocolFactory, Connection
+from sampan.api.errors import status_of, text_of
+from sampan.api.router import Route, Router
+from sampan.errors import NotFound, SampanError
+
+Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+
+log = logging.getLogger("sampan.api")
+
+# A query holds filters, a header a registry's credentials: more than aiohttp's 8 KiB, far from much.
+HEAD_FIELD_LIMIT_BYTES = 256 << 10
+
+# How long requests under way may take when the daemon ends.
+CLOSE_TIMEOUT_S = 2.0
+
+
+class ApiServer:
+    """The API: a route table behind any number of listeners."""
+
+    def __init__(self, routes: Iterable[Route[Handler]], *, product: str) -> None:
+        self._router = Router(routes)
+        self._factory: ApiProtocolFactory | None = None
+        self._headers = {
+            "Api-Version": versions.spelled(versions.NEWEST),
+            "Docker-Experimental": "false",
+            "Ostype": "linux",
+            "Server": product,
+        }
+
+    def protocol_factory(self) -> Callable[[], Connection]:
+        """What `loop.create_server` calls for each connection; within a running loop."""
+        if self._factory is None:
+            self._factory = ApiProtocolFactory(
+                self.handle,
+                access_log=None,
+                auto_decompress=False,
+                max_line_size=HEAD_FIELD_LIMIT_BYTES,
+                max_field_size=HEAD_FIELD_LIMIT_BYTES,
+            )
+        return self._factory  # type: ignore[return-value]  # aiohttp types the base class
+
+    async def close(self) -> None:
+        """End all connections; sessions that were handed over go on."""
+        if self._factory is not None:
+            self._factory.pre_shutdown()
+            await self._factory.shutdown(CLOSE_TIMEOUT_S)
+
+    async def handle(self, request: BaseRequest) -> web.StreamResponse:
+        """Answer one request; every failure is an answer too."""
+        request["headers"] = self._headers
+        started = time.monotonic()
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        version: versions.Version | None = None
+        try:
+            path, _, query = _target(request.raw_path)
+            version, path = versions.split_version(path)
+            found = self._router.find(request.method, path)
+            if found is None:
+                raise NotFound("page not found")
+            route, parameters = found
+            response = await route.target(
+                Call(request, version=version, query=query, parameters=parameters)
+            )
+        except ConnectionError:
+            raise  # the client went away; aiohttp drops the connection
+        except SampanError as failure:
+            if "begun" in request:
+                raise _broken_off(request) from failure
+            response = self._refusal(status_of(failure), text_of(failure), version)
+        except Exception as error:
+            log.exception("%s %s", request.method, request.raw_path)
+            if "begun" in request:
+                raise _broken_off(request) from error
+            response = self._refusal(500, str(error) or type(error).__name__, version)
+        connection.release_held()
+        log.debug(
+            "%s %s %d %.1f ms",
+            request.method,
+            request.raw_path,
+            response.status,
+            (time.monotonic() - started) * 1e3,
+        )
+        if not response.prepared:
+            response.headers.update(self._headers)
+        return response
+
+    def _refusal(self, status: int, message: str, version: versions.Version | None) -> web.Response:
+        if status == 304:
+            return answers.nothing(304)
+        if version is not None and version < versions.FIRST_JSON_ERRORS:
+            response = answers.text(f"{message}\n")
+            response.set_status(status)
+            return response
+        return answers.document({"message": message}, status)
+
+
+def _broken_off(request: BaseRequest) -> ConnectionError:
+    """A failure behind a head that said 200: the connection's end without an end of the body."""
+    log.warning("%s %s: broken off", request.method, request.raw_path)
+    return ConnectionResetError("the answer cannot be completed")
+
+
+def _target(raw: str) -> tuple[str, str, str]:
+    """Path, `?` and query of a request target; a proxy may send an absolute one (RFC 9112, 3.2)."""
+    if not raw.startswith("/"):
+        parts = urlsplit(raw)
+        raw = f"{parts.path or '/'}?{parts.query}"
+    return raw.partition("?")

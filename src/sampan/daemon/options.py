@@ -1,0 +1,345 @@
+"""The daemon's options, spelled as dockerd's, on the command line and in `daemon.json`.
+
+An option stands in one of the two, never in both: then nobody has to know which one wins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, NoReturn
+
+import sampan
+from sampan.engine.options import EngineOptions
+from sampan.errors import InvalidArgument
+
+DEFAULT_CONFIG_FILE = "/etc/sampan/daemon.json"
+DEFAULT_DATA_ROOT = "/var/lib/sampan"
+DEFAULT_EXEC_ROOT = "/run/sampan"
+LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
+
+# Options that may be given several times are plural in the file, as in dockerd's.
+FILE_NAMES = {"host": "hosts", "label": "labels", "default-ulimit": "default-ulimits"}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the daemon was told. `ulimits` are (name, soft, hard)."""
+
+    hosts: tuple[str, ...] = ()
+    data_root: str = DEFAULT_DATA_ROOT
+    exec_root: str = DEFAULT_EXEC_ROOT
+    debug: bool = False
+    log_level: str = "info"
+    group: str = ""
+    pidfile: str = ""
+    bridge: str = "sampan0"
+    bip: str = ""
+    firewall_table: str = "sampan"
+    cgroup_parent: str = "/sampan"
+    labels: tuple[str, ...] = ()
+    init: bool = False
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    trace_start: bool = False
+    config_file: str = field(default=DEFAULT_CONFIG_FILE, compare=False)
+    validate: bool = field(default=False, compare=False)
+
+    @property
+    def listen_on(self) -> tuple[str, ...]:
+        """The hosts, or the one socket that is listened on when none is given."""
+        return self.hosts or (f"unix://{self.exec_root}/sampan.sock",)
+
+    @property
+    def pid_path(self) -> str:
+        return self.pidfile or f"{self.exec_root}/sampand.pid"
+
+    def for_engine(self) -> EngineOptions:
+        """The engine's part."""
+        return EngineOptions(
+            data_root=self.data_root,
+            exec_root=self.exec_root,
+            bridge=self.bridge,
+            bip=self.bip,
+            firewall_table=self.firewall_table,
+            cgroup_parent=self.cgroup_parent,
+            debug=self.debug,
+            init=self.init,
+            trace_start=self.trace_start,
+            labels=self.labels,
+            default_ulimits=self.ulimits,
+        )
+
+
+def parse(arguments: Sequence[str], *, program: str = "sampand") -> Options:
+    """Command line and configuration file together.
+
+    Exits by itself for `--help` and `--version`.
+
+    Raises:
+        InvalidArgument: an unknown option or a value that cannot be meant; one line for the user.
+    """
+    given = vars(_parser(program).parse_args(list(arguments)))
+    path = given.pop("config-file", None)
+    validate = given.pop("validate", False)
+    from_file = read_file(path or DEFAULT_CONFIG_FILE, needed=path is not None)
+    _refuse_both(given, from_file)
+    return _checked(
+        {**from_file, **given},
+        config_file=path or DEFAULT_CONFIG_FILE,
+        validate=validate,
+    )
+
+
+def read_file(path: str, *, needed: bool) -> dict[str, Any]:
+    """The options of a configuration file, by the command line's names; {} when there is none.
+
+    Raises:
+        InvalidArgument: it cannot be read, is no JSON or holds something unknown.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except FileNotFoundError:
+        if needed:
+            raise InvalidArgument(f"no such configuration file: {path}") from None
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"cannot read {path}: {error}") from error
+    try:
+        value = json.loads(text) if text.strip() else {}
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument(f"{path}: {error}") from error
+    if not isinstance(value, dict):
+        raise InvalidArgument(f"{path}: it has to hold one JSON object")
+    return _known(value, path)
+
+
+def _known(value: dict[str, Any], path: str) -> dict[str, Any]:
+    names = {FILE_NAMES.get(name, name): name for name in _KINDS}
+    unknown = sorted(set(value) - set(names))
+    if unknown:
+        raise InvalidArgument(
+            f"{path}: the following directives don't match any configuration option: "
+            f"{', '.join(unknown)}"
+        )
+    return {
+        names[key]: _of_kind(key, item, _KINDS[names[key]], path) for key, item in value.items()
+    }
+
+
+def _of_kind(key: str, item: Any, kind: type, path: str) -> Any:
+    """A value of the file in the form that the command line gives."""
+    if key == "default-ulimits" and isinstance(item, dict):
+        return [_ulimit_of_file(name, limit, path) for name, limit in item.items()]
+    fits = isinstance(item, kind)
+    if kind is list:
+        fits = fits and all(isinstance(entry, str) for entry in item)
+    if not fits:
+        raise InvalidArgument(f"{path}: {key} cannot be {json.dumps(item)}")
+    return item
+
+
+def _ulimit_of_file(name: str, limit: Any, path: str) -> str:
+    if isinstance(limit, dict):
+        soft, hard = limit.get("Soft"), limit.get("Hard")
+        if type(soft) is int and type(hard) is int:
+            return f"{name}={soft}:{hard}"
+    raise InvalidArgument(f'{path}: default-ulimits: {name} has to be {{"Soft": n, "Hard": n}}')
+
+
+def _refuse_both(given: dict[str, Any], from_file: dict[str, Any]) -> None:
+    both = [
+        f"{name}: (from flag: {_shown(given[name])}, from file: {_shown(from_file[name])})"
+        for name in sorted(set(given) & set(from_file))
+    ]
+    if both:
+        raise InvalidArgument(
+            "the following directives are specified both as a flag and in the configuration "
+            f"file: {', '.join(both)}"
+        )
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, bool | list) else str(value)
+
+
+def _checked(values: dict[str, Any], *, config_file: str, validate: bool) -> Options:
+    level = values.get("log-level", "info").lower()
+    if level not in LOG_LEVELS:
+        raise InvalidArgument(f"unable to parse logging level: {values['log-level']}")
+    bip = values.get("bip", "")
+    if bip:
+        try:
+            ipaddress.ip_interface(bip)
+        except ValueError as error:
+            raise InvalidArgument(f"invalid value for --bip: {error}") from error
+        if "/" not in bip:
+            raise InvalidArgument(f"invalid value for --bip: {bip} has no prefix length")
+    options = {
+        name.replace("-", "_"): values[name]
+        for name in (
+            "bridge",
+            "cgroup-parent",
+            "debug",
+            "firewall-table",
+            "group",
+            "init",
+            "pidfile",
+            "trace-start",
+        )
+        if name in values
+    }
+    return Options(
+        **options,
+        bip=bip,
+        log_level=level,
+        data_root=_absolute(values.get("data-root", DEFAULT_DATA_ROOT)),
+        exec_root=_absolute(values.get("exec-root", DEFAULT_EXEC_ROOT)),
+        hosts=tuple(values.get("host", ())),
+        labels=tuple(_label(text) for text in values.get("label", ())),
+        ulimits=tuple(parse_ulimit(text) for text in values.get("default-ulimit", ())),
+        config_file=config_file,
+        validate=validate,
+    )
+
+
+def _absolute(path: str) -> str:
+    if not path:
+        raise InvalidArgument("a root directory cannot be an empty path")
+    return os.path.abspath(path)
+
+
+def _label(text: str) -> str:
+    if "=" not in text:
+        raise InvalidArgument(f"bad attribute format: {text}")
+    return text
+
+
+def parse_ulimit(text: str) -> tuple[str, int, int]:
+    """`nofile=1024:2048` or `nofile=1024`; -1 is unlimited.
+
+    Raises:
+        InvalidArgument: it is no such limit, or the soft one is above the hard one.
+    """
+    name, equals, limits = text.partition("=")
+    soft, colon, hard = limits.partition(":")
+    try:
+        pair = int(soft), int(hard if colon else soft)
+    except ValueError:
+        raise InvalidArgument(f"invalid ulimit argument: {text}") from None
+    if not name or not equals:
+        raise InvalidArgument(f"invalid ulimit argument: {text}")
+    if pair[1] != -1 and (pair[0] == -1 or pair[0] > pair[1]):
+        raise InvalidArgument(
+            f"ulimit soft limit must be less than or equal to hard limit: {pair[0]} > {pair[1]}"
+        )
+    return (name, *pair)
+
+
+# The command line
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that raises instead of printing its usage over the one line that matters."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InvalidArgument(message, hint=f"see '{self.prog} --help'")
+
+
+def _truth(text: str) -> bool:
+    """Go's strconv.ParseBool, for `--debug=false`."""
+    if text in ("1", "t", "T", "true", "TRUE", "True"):
+        return True
+    if text in ("0", "f", "F", "false", "FALSE", "False"):
+        return False
+    raise argparse.ArgumentTypeError(f"invalid boolean: {text}")
+
+
+# Option → the kind of its value.
+_KINDS: dict[str, type] = {
+    "bip": str,
+    "bridge": str,
+    "cgroup-parent": str,
+    "data-root": str,
+    "debug": bool,
+    "default-ulimit": list,
+    "exec-root": str,
+    "firewall-table": str,
+    "group": str,
+    "host": list,
+    "init": bool,
+    "label": list,
+    "log-level": str,
+    "pidfile": str,
+    "trace-start": bool,
+}
+_SHORT = {
+    "bridge": "-b",
+    "debug": "-D",
+    "group": "-G",
+    "host": "-H",
+    "log-level": "-l",
+    "pidfile": "-p",
+}
+_HELP = {
+    "bip": "Address and prefix length of the bridge; a free range when not given",
+    "bridge": "Bridge of the default network",
+    "cgroup-parent": "Cgroup that holds those of all containers",
+    "data-root": f"Root directory of persistent state (default {DEFAULT_DATA_ROOT})",
+    "debug": "Enable debug mode",
+    "default-ulimit": "Default ulimits for containers",
+    "exec-root": f"Root directory of run-time state (default {DEFAULT_EXEC_ROOT})",
+    "firewall-table": "Name of the engine's own nftables table",
+    "group": "Group of the unix sockets (default docker or sampan, where there is one)",
+    "host": "Daemon sockets to listen on: unix:///path or tcp://address:port",
+    "init": "Run an init inside of every container to forward signals and reap processes",
+    "label": "Set key=value labels of the daemon",
+    "log-level": f"Set the logging level ({', '.join(LOG_LEVELS)})",
+    "pidfile": "Path of the PID file (default sampand.pid in the exec root)",
+    "trace-start": "Log where the time of each container start goes",
+}
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=program,
+        description="A Docker-compatible container engine",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config-file",
+        dest="config-file",
+        metavar="FILE",
+        help=f"Daemon configuration file (default {DEFAULT_CONFIG_FILE})",
+    )
+    for name, kind in _KINDS.items():
+        flags = [_SHORT[name], f"--{name}"] if name in _SHORT else [f"--{name}"]
+        if kind is bool:
+            parser.add_argument(
+                *flags, dest=name, nargs="?", const=True, type=_truth, help=_HELP[name], metavar=""
+            )
+        elif kind is list:
+            parser.add_argument(*flags, dest=name, action="append", help=_HELP[name], metavar="X")
+        else:
+            parser.add_argument(*flags, dest=name, help=_HELP[name], metavar="X")
+    parser.add_argument(
+        "--validate", action="store_true", help="Validate the daemon configuration and exit"
+    )
+    parser.add_argument(
+        "-v", "--version", action="version", version=f"Sampan version {sampan.__version__}"
+    )
+    return parser
+
+
+def changed(old: Options, new: Options) -> list[str]:
+    """Names of the options that differ."""
+    return [
+        item.name
+        for item in fields(Options)
+        if item.compare and getattr(old, item.name) != getattr(new, item.name)
+    ]
