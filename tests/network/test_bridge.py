@@ -151,8 +151,17 @@ def test_before_ensure_there_is_no_address() -> None:
 CLAIM = """
 import sys
 from sampan.errors import Conflict
+from sampan.linux import netlink
 from sampan.network.bridge import BridgeNetwork
 first, second = BridgeNetwork(bridge="claim0"), BridgeNetwork(bridge="claim0")
+first.ensure()
+third = BridgeNetwork(bridge="claim0", bip="10.9.0.1/24")
+for other in (second, third):
+    try:
+        other.ensure()
+    except Conflict as error:
+        print(error.message)
+netlink.delete_link("claim0")
 first.ensure()
 try:
     second.ensure()
@@ -176,7 +185,8 @@ def test_two_engines_cannot_share_a_bridge() -> None:
         check=True,
         env=os.environ | {"PYTHONPATH": "src"},
     )
-    assert done.stdout.splitlines() == ["bridge claim0 is in use by another engine", "done"]
+    refused = "bridge claim0 is in use by another engine"
+    assert done.stdout.splitlines() == [refused, refused, refused, "done"]
 
 
 def test_networks_without_an_interface() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -150,6 +151,22 @@ def test_ensure_repairs_what_a_flush_took(world: World, bridge: MakeBridge) -> N
     with world.host.entered():
         network.ensure()
     assert reach(outside, container) == HOST_ADDRESS
+
+
+async def test_a_reloaded_firewall_is_mended_by_itself(world: World, bridge: MakeBridge) -> None:
+    """As `systemctl reload nftables` does it; what we change ourselves is not news."""
+    network = bridge()
+    container = world.container(network, "c")
+    outside = world.server(world.internet, INTERNET_ADDRESS)
+    with world.host.entered():
+        network.watch(asyncio.get_running_loop())
+        world.run("nft", "flush ruleset; add table inet mine")
+        async with asyncio.timeout(5):
+            while "masquerade" not in world.run("nft", "list", "ruleset"):
+                await asyncio.sleep(0.01)
+        assert reach(outside, container) == HOST_ADDRESS
+        assert network._repair is None
+        network.close()
 
 
 def test_a_foreign_table_that_drops_is_warned_of(world: World, bridge: MakeBridge) -> None:

@@ -13,30 +13,32 @@ address) is read from it and wins: a bridge that is there keeps its subnet over 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
+import logging
 import os
 import re
 from ipaddress import IPv4Interface
 from typing import TYPE_CHECKING, Any
 
-from sampan.errors import Conflict, InvalidArgument, Unavailable
-from sampan.linux import interfaces, netlink
+from sampan.errors import Conflict, InvalidArgument, SampanError, Unavailable
 from sampan.linux.netlink import IFNAMSIZ, VethEndpoint
+from sampan.linux.nftwatch import RulesetWatch
 from sampan.network import ipam
 from sampan.network.driver import Attachment
 from sampan.network.firewall import Firewall
+from sampan.network.interface import BridgeInterface, mac_of
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Collection
 
 DEFAULT_BRIDGE = "sampan0"
 DEFAULT_TABLE = "sampan"
-DEFAULT_MTU = 1500
-ALIAS = "sampan bridge network"  # marks a bridge that we made and may delete
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_SETTLE_S = 0.2
+_log = logging.getLogger(__name__)
 _IP_FORWARD = "/proc/sys/net/ipv4/ip_forward"
 
 
@@ -74,14 +76,14 @@ class BridgeNetwork:
         self.icc = icc
         self.masquerade = masquerade
         self.warnings: list[str] = []
-        self._bip = ipam.parse_bridge_address(bip) if bip else None
-        self._wanted_mtu = mtu
-        self.mtu = mtu or DEFAULT_MTU
-        self._index = 0
+        address = ipam.parse_bridge_address(bip) if bip else None
+        self._interface = BridgeInterface(bridge, address, mtu)
         self._pool: ipam.AddressPool | None = None
         self._attachments: dict[str, Attachment] = {}
         self._firewall = Firewall(table=self.table, bridge=bridge)
-        self._claim: int | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._watch: RulesetWatch | None = None
+        self._repair: asyncio.TimerHandle | None = None
 
     @property
     def subnet(self) -> str:
@@ -104,14 +106,24 @@ class BridgeNetwork:
                 than `bip` and containers on it.
             Unavailable: no subnet is free.
         """
-        address = self._ensure_bridge()
-        self._claim_bridge()
-        if self._pool is None:
+        address = self._interface.ensure()
+        if self._pool is None or self._pool.gateway != address.ip:
             self._pool = ipam.AddressPool(address)
         _enable_forwarding()
         self.warnings = self._firewall.install(
             subnet=str(address.network), icc=self.icc, masquerade=self.masquerade
         )
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Put the rules back whenever somebody else took them, until `close`.
+
+        A firewall that is reloaded flushes what it finds: without this, containers would lose the
+        outside until the daemon's next start.
+        """
+        if self._watch is None:
+            self._loop = loop
+            self._watch = RulesetWatch()
+            loop.add_reader(self._watch.fileno(), self._rules_changed)
 
     def attach(
         self, container_id: str, *, mac: str | None = None, address: str | None = None
@@ -130,9 +142,9 @@ class BridgeNetwork:
         endpoint = VethEndpoint(
             host_name=f"veth{os.urandom(4).hex()}",
             bridge=self.bridge,
-            bridge_index=self._index,
-            mac=mac or _mac_of(taken.packed),
-            mtu=self.mtu,
+            bridge_index=self._interface.index,
+            mac=mac or mac_of(taken.packed),
+            mtu=self._interface.mtu,
             addresses=(f"{taken}/{pool.subnet.prefixlen}",),
             gateway=str(pool.gateway),
             isolated=not self.icc,
@@ -173,9 +185,9 @@ class BridgeNetwork:
         endpoint = VethEndpoint(
             host_name=host_name,
             bridge=self.bridge,
-            bridge_index=self._index,
+            bridge_index=self._interface.index,
             mac=mac,
-            mtu=self.mtu,
+            mtu=self._interface.mtu,
             addresses=(f"{text}/{prefix}",),
             gateway=str(pool.gateway),
         )
@@ -214,28 +226,52 @@ class BridgeNetwork:
                 f"{prefix}enable_ip_masquerade": str(self.masquerade).lower(),
                 f"{prefix}host_binding_ipv4": "0.0.0.0",
                 f"{prefix}name": self.bridge,
-                "com.docker.network.driver.mtu": str(self.mtu),
+                "com.docker.network.driver.mtu": str(self._interface.mtu),
             },
         }
 
     def close(self) -> None:
         """Leave the network as it is and let go of it: what runs keeps its connections."""
+        self._unwatch()
         self._firewall.close()
-        self._unclaim()
+        self._interface.unclaim()
 
     def remove(self) -> None:
         """Take down the rules, and the bridge if it is of our making.
 
         IPv4 forwarding stays on: others may have come to rely on it.
         """
+        self._unwatch()
         self._firewall.remove()
-        link = _link_named(self.bridge)
-        if link is not None and link.alias == ALIAS:
-            netlink.delete_link(self.bridge)
+        self._interface.remove()
         self._attachments.clear()
         self._pool = None
-        self._index = 0
         self.close()
+
+    def _rules_changed(self) -> None:
+        """A reload comes in several transactions: look when they are through."""
+        assert self._watch is not None and self._loop is not None
+        if self._watch.changed_by_others() and self._repair is None:
+            self._repair = self._loop.call_later(_SETTLE_S, self._repair_rules)
+
+    def _repair_rules(self) -> None:
+        self._repair = None
+        if self._pool is None or self._firewall.intact():
+            return
+        _log.warning("the rules of %s were taken away: putting them back", self.bridge)
+        try:
+            self.ensure()
+        except SampanError as error:
+            _log.error("the rules of %s cannot be put back: %s", self.bridge, error)
+
+    def _unwatch(self) -> None:
+        if self._watch is not None and self._loop is not None:
+            self._loop.remove_reader(self._watch.fileno())
+            self._watch.close()
+            self._watch = None
+        if self._repair is not None:
+            self._repair.cancel()
+            self._repair = None
 
     def _ready(self) -> ipam.AddressPool:
         if self._pool is None:
@@ -255,125 +291,6 @@ class BridgeNetwork:
         self._attachments[container_id] = attachment
         return attachment
 
-    def _ensure_bridge(self) -> IPv4Interface:
-        """The bridge's address, after making the bridge, giving it one or bringing it up."""
-        links = interfaces.links()
-        link = next((link for link in links if link.name == self.bridge), None)
-        if self._wanted_mtu is None:
-            self.mtu = min(DEFAULT_MTU, _default_route_mtu(links))
-        if link is None:
-            return self._create_bridge()
-        if link.kind != "bridge":
-            raise Conflict(f"interface {self.bridge} exists and is not a bridge")
-        address = _address_of(link.index)
-        if self._bip and address != self._bip:
-            return self._replace_bridge(link, address, links)
-        if address is None:
-            address = self._pick_address()
-            interfaces.add_address(self.bridge, str(address))
-        if not link.up:
-            interfaces.set_up(self.bridge)
-        self._index = link.index
-        return address
-
-    def _create_bridge(self) -> IPv4Interface:
-        address = self._pick_address()
-        self._index = interfaces.create_bridge(
-            self.bridge,
-            mac=_mac_of(address.ip.packed),
-            address=str(address),
-            mtu=self.mtu,
-            alias=ALIAS,
-        )
-        return address
-
-    def _replace_bridge(
-        self, link: interfaces.Link, address: IPv4Interface | None, links: list[interfaces.Link]
-    ) -> IPv4Interface:
-        """Another address than the bridge has was asked for."""
-        if address is None:
-            assert self._bip is not None
-            interfaces.add_address(self.bridge, str(self._bip))
-            interfaces.set_up(self.bridge)
-            self._index = link.index
-            return self._bip
-        if link.alias != ALIAS or any(port.master == link.index for port in links):
-            raise Conflict(
-                f"bridge {self.bridge} has the address {address}, not {self._bip}",
-                hint="stop the containers on it first, or choose another bridge with --bridge",
-            )
-        netlink.delete_link(self.bridge)
-        self._pool = None
-        return self._create_bridge()
-
-    def _pick_address(self) -> IPv4Interface:
-        """`bip`, the subnet in use so far, or the first subnet that nobody uses."""
-        if self._bip:
-            return self._bip
-        if self._pool is not None:
-            return IPv4Interface(f"{self._pool.gateway}/{self._pool.subnet.prefixlen}")
-        taken = [destination for destination, _, _ in interfaces.routes()]
-        taken += [address for _, address in interfaces.addresses()]
-        subnet = ipam.choose_subnet(taken)
-        return IPv4Interface(f"{subnet.network_address + 1}/{subnet.prefixlen}")
-
-    def _claim_bridge(self) -> None:
-        """Hold a lock on the bridge itself, so that two engines never hand out its addresses.
-
-        The lock is on a file of the interface that only root may open and that goes when the
-        interface goes, so it can neither be taken by others nor left behind.
-        """
-        if self._claim is not None:
-            return
-        try:
-            claim = os.open(
-                f"/sys/class/net/{self.bridge}/bridge/flush", os.O_WRONLY | os.O_CLOEXEC
-            )
-        except FileNotFoundError:
-            return  # a /sys that shows another network namespace
-        try:
-            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(claim)
-            raise Conflict(
-                f"bridge {self.bridge} is in use by another engine",
-                hint="choose another bridge with --bridge",
-            ) from None
-        self._claim = claim
-
-    def _unclaim(self) -> None:
-        if self._claim is not None:
-            os.close(self._claim)
-            self._claim = None
-
-
-def _enable_forwarding() -> None:
-    with open(_IP_FORWARD, "r+", encoding="ascii") as setting:
-        if setting.read().strip() == "0":
-            setting.seek(0)
-            setting.write("1")
-
-
-def _link_named(name: str) -> interfaces.Link | None:
-    return next((link for link in interfaces.links() if link.name == name), None)
-
-
-def _address_of(index: int) -> IPv4Interface | None:
-    """The interface's first IPv4 address."""
-    for owner, address in interfaces.addresses():
-        if owner == index and ":" not in address:
-            return IPv4Interface(address)
-    return None
-
-
-def _default_route_mtu(links: list[interfaces.Link]) -> int:
-    """MTU of the interface that the IPv4 default route leaves by; 1500 if there is none."""
-    mtus = {link.index: link.mtu for link in links}
-    for destination, _, index in interfaces.routes():
-        if destination == "0.0.0.0/0":
-            return mtus.get(index, DEFAULT_MTU)
-    return DEFAULT_MTU
-
 
 def _checked_mac(mac: str) -> str:
     lowered = mac.lower().replace("-", ":")
@@ -384,6 +301,8 @@ def _checked_mac(mac: str) -> str:
     return lowered
 
 
-def _mac_of(packed: bytes) -> str:
-    """A locally administered MAC made of an IPv4 address, in Docker's form."""
-    return (b"\x02\x42" + packed).hex(":")
+def _enable_forwarding() -> None:
+    with open(_IP_FORWARD, "r+", encoding="ascii") as setting:
+        if setting.read().strip() == "0":
+            setting.seek(0)
+            setting.write("1")

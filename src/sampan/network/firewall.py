@@ -55,6 +55,14 @@ class Firewall:
             if self._blocks(chain)
         ]
 
+    def intact(self) -> bool:
+        """Whether everything `install` put in place under nftables is still there."""
+        items = self._nft.list("list chains")
+        chains = [item["chain"] for item in items if "chain" in item]
+        if not any(chain["table"] == self.table for chain in chains):
+            return False
+        return not any(map(_is_iptables_forward, chains)) or len(self._iptables_handles()) == 2
+
     def remove(self) -> None:
         """Take away every rule of ours; nothing happens where there is none."""
         self._nft.run(_delete_table(self.table))
@@ -90,11 +98,13 @@ class Firewall:
             """
 
     def _accept_in_iptables(self) -> None:
-        if self._iptables_handles():
+        handles = self._iptables_handles()
+        if len(handles) == 2:
             return
         marked = f'counter accept comment "{self.table}"'
         self._nft.run(
-            f'insert rule {_FORWARD} iifname "{self.bridge}" {marked}\n'
+            "".join(f"delete rule {_FORWARD} handle {handle}\n" for handle in handles)
+            + f'insert rule {_FORWARD} iifname "{self.bridge}" {marked}\n'
             f'insert rule {_FORWARD} oifname "{self.bridge}" {marked}\n'
         )
 

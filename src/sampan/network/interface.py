@@ -1,0 +1,172 @@
+"""The Linux bridge of a bridge network: made, given an address, claimed, taken away.
+
+What the kernel has wins: a bridge that is there keeps its address, unless another is asked for.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from ipaddress import IPv4Interface
+
+from sampan.errors import Conflict
+from sampan.linux import interfaces, netlink
+from sampan.network import ipam
+
+ALIAS = "sampan bridge network"  # marks a bridge that we made and may delete
+DEFAULT_MTU = 1500
+
+
+class BridgeInterface:
+    """The bridge `name`; with `bip` as its address, if given, and of `mtu`, if given.
+
+    `index`, `address` and `mtu` are what `ensure` found or made.
+    """
+
+    def __init__(self, name: str, bip: IPv4Interface | None, mtu: int | None) -> None:
+        self.name = name
+        self.index = 0
+        self.address: IPv4Interface | None = None
+        self.mtu = mtu or DEFAULT_MTU
+        self._wanted_mtu = mtu
+        self._bip = bip
+        self._claim: int | None = None
+        self._claimed = 0  # index of the bridge that the claim is on
+
+    def ensure(self) -> IPv4Interface:
+        """Make the bridge or bring it up, and claim it; returns its address.
+
+        Raises:
+            Conflict: the interface is not a bridge, is another engine's, or has another address
+                than `bip` and containers on it.
+            Unavailable: no subnet is free.
+        """
+        self.address = self._ensure()
+        return self.address
+
+    def remove(self) -> None:
+        """Delete the bridge if it is of our making."""
+        link = _link_named(self.name)
+        if link is not None and link.alias == ALIAS:
+            netlink.delete_link(self.name)
+        self.index, self.address = 0, None
+        self.unclaim()
+
+    def _ensure(self) -> IPv4Interface:
+        """The bridge's address, after making the bridge, giving it one or bringing it up."""
+        links = interfaces.links()
+        link = next((link for link in links if link.name == self.name), None)
+        if self._wanted_mtu is None:
+            self.mtu = min(DEFAULT_MTU, _default_route_mtu(links))
+        if link is None:
+            return self._create()
+        if link.kind != "bridge":
+            raise Conflict(f"interface {self.name} exists and is not a bridge")
+        self._claim_it(link.index)
+        address = _address_of(link.index)
+        if self._bip and address != self._bip:
+            return self._replace(link, address, links)
+        if address is None:
+            address = self._pick_address()
+            interfaces.add_address(self.name, str(address))
+        if not link.up:
+            interfaces.set_up(self.name)
+        self.index = link.index
+        return address
+
+    def _create(self) -> IPv4Interface:
+        address = self._pick_address()
+        self.index = interfaces.create_bridge(
+            self.name,
+            mac=mac_of(address.ip.packed),
+            address=str(address),
+            mtu=self.mtu,
+            alias=ALIAS,
+        )
+        self._claim_it(self.index)
+        return address
+
+    def _replace(
+        self, link: interfaces.Link, address: IPv4Interface | None, links: list[interfaces.Link]
+    ) -> IPv4Interface:
+        """Another address than the bridge has was asked for."""
+        if address is None:
+            assert self._bip is not None
+            interfaces.add_address(self.name, str(self._bip))
+            interfaces.set_up(self.name)
+            self.index = link.index
+            return self._bip
+        if link.alias != ALIAS or any(port.master == link.index for port in links):
+            raise Conflict(
+                f"bridge {self.name} has the address {address}, not {self._bip}",
+                hint="stop the containers on it first, or choose another bridge with --bridge",
+            )
+        netlink.delete_link(self.name)
+        return self._create()
+
+    def _pick_address(self) -> IPv4Interface:
+        """`bip`, the subnet in use so far, or the first subnet that nobody uses."""
+        if self._bip:
+            return self._bip
+        if self.address:
+            return self.address
+        taken = [destination for destination, _, _ in interfaces.routes()]
+        taken += [address for _, address in interfaces.addresses()]
+        subnet = ipam.choose_subnet(taken)
+        return IPv4Interface(f"{subnet.network_address + 1}/{subnet.prefixlen}")
+
+    def _claim_it(self, index: int) -> None:
+        """Hold a lock on the bridge itself, so that two engines never hand out its addresses.
+
+        The lock is on a file of the interface that only root may open and that goes when the
+        interface goes, so it can neither be taken by others nor left behind.
+        """
+        if self._claimed == index:
+            return
+        self.unclaim()  # of a bridge that is no more
+        try:
+            claim = os.open(f"/sys/class/net/{self.name}/bridge/flush", os.O_WRONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return  # a /sys that shows another network namespace
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(claim)
+            raise Conflict(
+                f"bridge {self.name} is in use by another engine",
+                hint="choose another bridge with --bridge",
+            ) from None
+        self._claim, self._claimed = claim, index
+
+    def unclaim(self) -> None:
+        """Let another engine have the bridge."""
+        if self._claim is not None:
+            os.close(self._claim)
+            self._claim = None
+        self._claimed = 0
+
+
+def _link_named(name: str) -> interfaces.Link | None:
+    return next((link for link in interfaces.links() if link.name == name), None)
+
+
+def _address_of(index: int) -> IPv4Interface | None:
+    """The interface's first IPv4 address."""
+    for owner, address in interfaces.addresses():
+        if owner == index and ":" not in address:
+            return IPv4Interface(address)
+    return None
+
+
+def _default_route_mtu(links: list[interfaces.Link]) -> int:
+    """MTU of the interface that the IPv4 default route leaves by; 1500 if there is none."""
+    mtus = {link.index: link.mtu for link in links}
+    for destination, _, index in interfaces.routes():
+        if destination == "0.0.0.0/0":
+            return mtus.get(index, DEFAULT_MTU)
+    return DEFAULT_MTU
+
+
+def mac_of(packed: bytes) -> str:
+    """A locally administered MAC made of an IPv4 address, in Docker's form."""
+    return (b"\x02\x42" + packed).hex(":")
