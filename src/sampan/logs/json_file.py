@@ -203,7 +203,11 @@ class Renderer:
         fields = ENTRY.fullmatch(HEAD + tail)
         if fields is None:
             return False
-        text = run[len(HEAD) : -len(tail)].replace(tail + HEAD, b"\n") + b"\n"
+        lines = run.split(b"\n")  # not replace(tail, …): that prepares its search anew for each hit
+        if run.count(tail) != len(lines) - 1:
+            return False
+        start, end = len(HEAD), 1 - len(tail)
+        text = b"\n".join([line[start:end] for line in lines])  # the last one is empty
         if b"\\" in text:
             try:
                 decoded, complete = scan_string(text)
@@ -288,8 +292,7 @@ def find_run(block: bytes, position: int) -> tuple[int, bytes]:
             break
         good = end
         window *= 2
-    count = block.count(tail, position, good)
-    if count < SHORT_RUN or count != block.count(b"\n", position, good):
+    if good - position < SHORT_RUN * (newline + 1 - position):
         return 0, b""
     return good, tail
 

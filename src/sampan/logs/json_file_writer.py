@@ -134,8 +134,11 @@ class JSONFileWriter:
         try:
             while view:
                 view = view[os.write(self._fd, view) :]
-        except OSError:
-            os.ftruncate(self._fd, self._size)  # no half entry stays
+        except OSError as error:
+            try:
+                os.ftruncate(self._fd, self._size)  # no half entry stays
+            except OSError as second:  # EINVAL for what is no file
+                error.add_note(f"ftruncate: {second}")
             raise
         self._size += len(data)
 
@@ -174,10 +177,13 @@ def add_partials(parts: list[bytes], text: bytes, end: bytes) -> bytes:
 
 def character_start(text: bytes, at: int) -> int:
     """The last position ≤ `at` that does not cut a UTF-8 character; `at` where it is no UTF-8."""
-    position = at
-    while at - position < 4 and position < len(text) and text[position] & 0xC0 == 0x80:
-        position -= 1
-    return position if at - position < 4 else at
+    for back in (1, 2, 3):
+        byte = text[at - back]
+        if byte & 0xC0 == 0x80:
+            continue
+        length = 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2 if byte >= 0xC0 else 1
+        return at - back if length > back else at
+    return at
 
 
 def has_long_line(lines: bytes) -> bool:

@@ -44,7 +44,10 @@ __all__ = [
 ZYGOTE_FD = 3
 READY_TIMEOUT_S = 20.0
 ATTEMPTS = 3  # of a spawn whose zygote died before a shim began
-SHORT_LIFE_S = 1.0  # a zygote that dies younger than this is not replaced at once
+DEATH_NOTICE_S = 0.5  # between a broken request and the fork server's death being seen
+SHORT_LIFE_S = 1.0
+SHORT_LIVES = 3  # so many in a row, and the next successor waits RETRY_S
+RETRY_S = 1.0
 
 
 async def reconnect(socket_path: str) -> ShimConnection:
@@ -82,6 +85,48 @@ def connect_unix(sock: socket.socket, path: str) -> None:
         os.close(directory)
 
 
+class ForkServer:
+    """One process of the fork server. `ready` is resolved when it takes requests, or has ended."""
+
+    def __init__(self, run_directory: str, on_end: Callable[[ForkServer, int], None]) -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair(
+            socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC
+        )
+        try:
+            self.pid = spawn_interpreter(theirs.fileno(), run_directory)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self.born_at = loop.time()
+        self.ready: asyncio.Future[None] = loop.create_future()
+        self.ended: asyncio.Future[None] = loop.create_future()
+        self.channel = Channel(ours, on_message=self._receive, on_closed=self._hang_up)
+        self._on_end = on_end
+        self._pidfd = os.pidfd_open(self.pid)
+        loop.add_reader(self._pidfd, self._reap)
+
+    def _receive(self, message: Message) -> None:
+        if message.get("type") == "ready":
+            resolve(self.ready)
+
+    def _hang_up(self) -> None:
+        """It closed its socket: it is ending, and if it is not, it is of no use."""
+        if not self.ended.done():
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def _reap(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        _, status = os.waitpid(self.pid, 0)
+        self.channel.close()
+        resolve(self.ended)
+        resolve(self.ready)
+        self._on_end(self, status)
+
+
 class Zygote:
     """The fork server as the daemon sees it: kept alive, asked for shims.
 
@@ -94,15 +139,16 @@ class Zygote:
     ) -> None:
         self._run_directory = run_directory
         self._on_restart = on_restart
-        self._channel: Channel | None = None
-        self._ready: asyncio.Future[None] | None = None
-        self._ended: asyncio.Future[None] | None = None
-        self._pidfd = -1
-        self._born_at = 0.0
+        self._server: ForkServer | None = None
+        self._short_lives = 0
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._last: dict[str, ShimConnection] = {}
-        self.pid = 0
+
+    @property
+    def pid(self) -> int:
+        """The present process; 0 when there is none."""
+        return self._server.pid if self._server is not None else 0
 
     async def start(self) -> None:
         """Start the fork server; returns when it takes requests.
@@ -110,19 +156,21 @@ class Zygote:
         Raises:
             Unavailable: it did not come up.
         """
-        self._launch()
-        await self._wait_ready()
+        self._stopping = False
+        self._server = ForkServer(self._run_directory, self._replace)
+        await self._ready_server()
 
     async def stop(self) -> None:
         """End the fork server; shims and containers go on."""
         self._stopping = True
-        if self._channel is not None:
-            self._channel.close()
-        if self._ended is not None:
-            await self._ended
+        server = self._server
+        if server is not None:
+            server.channel.close()
+            await server.ended
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._server = None
 
     async def spawn(
         self, request: ShimRequest, streams: Sequence[ClientStream] = ()
@@ -141,9 +189,11 @@ class Zygote:
             if last is not None and last.exited.done():
                 await last.gone
             for _ in range(ATTEMPTS):
+                server = await self._ready_server()
                 try:
-                    connection = await self._attempt(request, streams)
+                    connection = await self._attempt(server, request, streams)
                 except NotBegun:
+                    await asyncio.wait({server.ended}, timeout=DEATH_NOTICE_S)
                     continue
                 self._remember(request.id, connection)
                 return connection
@@ -153,9 +203,8 @@ class Zygote:
                 stream.close()
 
     async def _attempt(
-        self, request: ShimRequest, streams: Sequence[ClientStream]
+        self, server: ForkServer, request: ShimRequest, streams: Sequence[ClientStream]
     ) -> ShimConnection:
-        await self._wait_ready()
         ours, theirs = socket.socketpair(
             socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC
         )
@@ -170,10 +219,8 @@ class Zygote:
         if request.trace:
             message["sent_at_ns"] = time.monotonic_ns()
         try:
-            assert self._channel is not None
-            await self._channel.send(
-                message, [theirs.fileno(), *(stream.sock.fileno() for stream in streams)]
-            )
+            fds = [theirs.fileno(), *(stream.sock.fileno() for stream in streams)]
+            await server.channel.send(message, fds)
         except OSError as error:
             await connection.close()
             raise NotBegun from error
@@ -198,71 +245,39 @@ class Zygote:
 
         connection.gone.add_done_callback(forget)
 
-    # The process
-
-    def _launch(self) -> None:
-        loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair(
-            socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC
-        )
-        try:
-            self.pid = spawn_interpreter(theirs.fileno(), self._run_directory)
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        self._born_at = loop.time()
-        self._ready = loop.create_future()
-        self._ended = loop.create_future()
-        self._pidfd = os.pidfd_open(self.pid)
-        loop.add_reader(self._pidfd, self._reap)
-        self._channel = Channel(ours, on_message=self._receive, on_closed=lambda: None)
-
-    async def _wait_ready(self) -> None:
-        if self._ready is None or self._stopping:
-            raise Unavailable("the fork server is not running")
-        if self._ready.done() and self._ended is not None and not self._ended.done():
-            return
+    async def _ready_server(self) -> ForkServer:
+        """The fork server, once it takes requests; after a death that is its successor."""
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
-                while not self._ready.done():
-                    await asyncio.wait({self._ready})
+                while self._server is not None and not self._stopping:
+                    server = self._server
+                    await asyncio.shield(server.ready)
+                    if not server.ended.done():
+                        return server
+                    await asyncio.sleep(0 if self._server is not server else RETRY_S)
         except TimeoutError as error:
             raise Unavailable(
                 "the fork server does not come up", hint=f"see {self._run_directory}/zygote.log"
             ) from error
+        raise Unavailable("the fork server is not running")
 
-    def _receive(self, message: Message) -> None:
-        if message.get("type") == "ready" and self._ready is not None and not self._ready.done():
-            self._ready.set_result(None)
-
-    def _reap(self) -> None:
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        _, status = os.waitpid(self.pid, 0)
-        assert self._channel is not None
-        assert self._ended is not None
-        self._channel.close()
-        self._ended.set_result(None)
+    def _replace(self, dead: ForkServer, status: int) -> None:
+        """Start the successor: at once, unless they keep dying."""
         if self._stopping:
             return
         if self._on_restart is not None:
             self._on_restart(status)
-        self._keep(asyncio.create_task(self._replace()))
+        loop = asyncio.get_running_loop()
+        short = loop.time() - dead.born_at < SHORT_LIFE_S
+        self._short_lives = self._short_lives + 1 if short else 0
+        if self._short_lives < SHORT_LIVES:
+            self._server = ForkServer(self._run_directory, self._replace)
+        else:
+            self._keep(loop.create_task(self._replace_later()))
 
-    async def _replace(self) -> None:
-        age = asyncio.get_running_loop().time() - self._born_at
-        waiting = self._ready
-        if age < SHORT_LIFE_S:
-            await asyncio.sleep(SHORT_LIFE_S - age)
-        if self._stopping:
-            return
-        self._launch()
-        assert self._ready is not None
-        if waiting is not None and not waiting.done():
-            self._ready.add_done_callback(lambda _: resolve(waiting))
+    async def _replace_later(self) -> None:
+        await asyncio.sleep(RETRY_S)
+        self._server = ForkServer(self._run_directory, self._replace)
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)

@@ -127,13 +127,13 @@ class Client:
         """Close at once and say so."""
         if self._sock is None:
             return
-        self._loop.forget(self._sock.fileno())
-        shut_down(self._sock)
-        self._sock.close()
-        self._sock = None
+        sock, self._sock = self._sock, None
+        self._loop.forget(sock.fileno())
+        self._on_end(self._finishing or reason)  # the daemon knows before the client can ask it
+        shut_down(sock)
+        sock.close()
         self._pending.clear()
         self.pending_bytes = 0
-        self._on_end(self._finishing or reason)
         self._stdio.client_ended(self)
 
     def update(self) -> None:

@@ -110,6 +110,8 @@ class ShimConnection:
 
     async def hello(self) -> None:
         """Introduce a new daemon to a running shim and learn what it keeps."""
+        self._begun = True
+        self.started.set_result(None)
         answer = await self.request("hello", version=protocol.PROTOCOL_VERSION)
         self._take_started(answer["started"])
         for running in answer.get("execs", ()):

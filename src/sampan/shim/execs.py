@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 
-from sampan.runtime import process as runtime_process
 from sampan.shim.programs import read_program
 from sampan.shim.protocol import ExecRequest
 from sampan.shim.stdio import Stdio
@@ -74,6 +73,8 @@ def start(
     Raises:
         RuntimeFailure: it did not get as far as its own program; nothing is left of it.
     """
+    from sampan.runtime import process as runtime_process
+
     program = read_program(request.seccomp_program)
     if client is None and not request.terminal:
         stdio = None

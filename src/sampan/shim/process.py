@@ -19,7 +19,7 @@ from sampan.shim import control, execs, exit_record, protocol
 from sampan.shim.loop import READ, Loop
 from sampan.shim.programs import read_program
 from sampan.shim.protocol import ExecRequest, ExitStatus, ShimRequest, Started, StreamOptions
-from sampan.shim.stdio import Stdio
+from sampan.shim.stdio import Stdio, set_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,11 +131,12 @@ class Shim:
                 trace=self._trace,
             )
         )
-        self._children[container.pid] = self._container_ended
-        stdio.opened(container.console_fd, request.console_size)
+        if container.console_fd is not None and request.console_size:
+            set_size(container.console_fd, *request.console_size)
         container.start()
-        self._mark("started")
         self._tell_started(container)
+        self._children[container.pid] = self._container_ended
+        stdio.opened(container.console_fd)
 
     def _tell_started(self, container: launch.Container) -> None:
         request = self._request
@@ -153,12 +154,6 @@ class Shim:
 
     def _undo(self) -> None:
         """The container is undone by the runtime; the rest is ours."""
-        container = self._container
-        if container is not None:  # made, but it could not exec: the runtime has killed it
-            try:
-                os.waitpid(container.pid, 0)
-            except ChildProcessError:
-                pass
         if self._stdio is not None:
             self._stdio.abort()
             self._stdio.finish_log()

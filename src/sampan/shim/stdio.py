@@ -117,7 +117,7 @@ class Stdio:
 
     def resize(self, rows: int, columns: int) -> None:
         if self._console >= 0:
-            fcntl.ioctl(self._console, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+            set_size(self._console, rows, columns)
 
     # Input
 
@@ -217,6 +217,11 @@ class Stdio:
     def close_outputs(self) -> None:
         for output in self._outputs:
             output.close()
+
+
+def set_size(terminal: int, rows: int, columns: int) -> None:
+    """Set a terminal's window size; the foreground processes get SIGWINCH."""
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
 class Output:

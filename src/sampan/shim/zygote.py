@@ -16,6 +16,7 @@ import socket
 import sys
 
 from sampan.linux import syscalls as kernel
+from sampan.runtime import launch
 from sampan.runtime.trace import Trace
 from sampan.shim import process, protocol
 from sampan.shim.loop import READ, Loop
@@ -40,11 +41,12 @@ def main(fd: int) -> NoReturn:
         comm.write(PROCESS_NAME)
     sock = socket.socket(fileno=fd)
     os.set_inheritable(fd, False)
-    protocol.send(sock, {"type": "ready", "version": protocol.PROTOCOL_VERSION})
+    launch.warm()
     gc.collect()
     gc.freeze()  # children share these pages as long as no collection touches them
     gc.disable()
     kernel.libc.malloc_trim(0)
+    protocol.send(sock, {"type": "ready", "version": protocol.PROTOCOL_VERSION})
     Zygote(sock).serve()
     os._exit(0)
 
