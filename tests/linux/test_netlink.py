@@ -250,6 +250,31 @@ def test_a_bridge_that_cannot_be_finished_is_taken_back(container: NetworkNamesp
         assert [link.name for link in interfaces.links()] == ["lo"]
 
 
+def test_an_interface_moves_with_its_addresses(host: NetworkNamespace) -> None:
+    """Into the namespace of a process; a name taken there leaves everything as it was."""
+    process = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec sleep 100"], stdout=-1)
+    try:
+        assert process.stdout is not None and process.stdout.readline() == b"\n"
+        inside = ["nsenter", "--net", "--target", str(process.pid), "ip", "-j", "address", "show"]
+        with host.entered():
+            ip("link", "add", "uplink", "type", "veth", "peer", "name", "far")
+            ip("address", "add", "192.0.2.7/24", "dev", "uplink")
+            with pytest.raises(OSError, match="interface lo: File exists"):
+                interfaces.move_link("uplink", netns_pid=process.pid, new_name="lo")
+            with pytest.raises(OSError, match="interface nosuch"):
+                interfaces.move_link("nosuch", netns_pid=process.pid)
+            interfaces.move_link("uplink", netns_pid=process.pid, new_name="wan1")
+            assert "uplink" not in {link.name for link in interfaces.links()}
+        (moved,) = json.loads(subprocess.check_output([*inside, "dev", "wan1"]))
+        assert "UP" in moved["flags"]
+        assert "192.0.2.7" in {address["local"] for address in moved["addr_info"]}
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
 def test_long_tables_come_complete(container: NetworkNamespace) -> None:
     """A dump of more than one datagram."""
     with container.entered():

@@ -7,7 +7,10 @@ Sources: rtnetlink(7), linux/{if_link,rtnetlink}.h.
 from __future__ import annotations
 
 import _socket
+import errno
+import os
 
+from sampan.linux import syscalls
 from sampan.linux.netlink import (
     IFA_ADDRESS,
     IFA_LOCAL,
@@ -20,6 +23,8 @@ from sampan.linux.netlink import (
     IFLA_LINKINFO,
     IFLA_MASTER,
     IFLA_MTU,
+    IFLA_NET_NS_FD,
+    RT_SCOPE_UNIVERSE,
     RTA_GATEWAY,
     RTA_OIF,
     RTM_NEWLINK,
@@ -90,6 +95,51 @@ def create_bridge(name: str, *, mac: str, address: str, mtu: int, alias: str = "
     return index
 
 
+def move_link(name: str, *, netns_pid: int, new_name: str = "") -> None:
+    """Move an interface into the network namespace of a process, and bring it up there.
+
+    It is renamed if a new name is given, and keeps its addresses of global scope, which the
+    kernel would drop with the move. For a process with one thread: the thread visits the
+    other namespace.
+
+    Raises:
+        OSError: ENODEV if there is no such interface, EEXIST if the name is taken over there;
+            in both cases nothing has moved.
+    """
+    index = index_of(name)
+    final = new_name or name
+    kept = [
+        text for owner, text, scope in _addresses() if owner == index and scope == RT_SCOPE_UNIVERSE
+    ]
+    back = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    there = -1
+    try:
+        there = os.open(f"/proc/{netns_pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        syscalls.setns(there, syscalls.CLONE_NEWNET)
+        if any(link.name == final for link in links()):
+            raise OSError(errno.EEXIST, f"interface {final}: {os.strerror(errno.EEXIST)}")
+        syscalls.setns(back, syscalls.CLONE_NEWNET)
+        transact([_moved(index, final, there)])
+        syscalls.setns(there, syscalls.CLONE_NEWNET)
+        index = index_of(final)
+        transact([*(new_address(index, text, final) for text in kept), bring_up(index, final)])
+    finally:
+        syscalls.setns(back, syscalls.CLONE_NEWNET)
+        os.close(back)
+        if there >= 0:
+            os.close(there)
+
+
+def _moved(index: int, name: str, namespace: int) -> Request:
+    """With an index given, the name is the one the interface gets."""
+    body = (
+        IFINFO.pack(0, 0, index, 0, 0)
+        + name_attribute(name)
+        + attribute_u32(IFLA_NET_NS_FD, namespace)
+    )
+    return Request(RTM_NEWLINK, 0, body, f"move {name}")
+
+
 class Link:
     """An interface; `master` is the index of the bridge it is a port of, 0 for none."""
 
@@ -146,13 +196,18 @@ def _link(body: bytes) -> Link:
 
 def addresses() -> list[tuple[int, str]]:
     """(interface index, address with prefix length) of all addresses of both families."""
+    return [(index, text) for index, text, _ in _addresses()]
+
+
+def _addresses() -> list[tuple[int, str, int]]:
+    """(interface index, address with prefix length, scope) of all addresses."""
     found = []
     for body in dump(Request(RTM_GETADDR, 0, IFADDR.pack(0, 0, 0, 0, 0), "list addresses")):
-        family, prefix, _, _, index = IFADDR.unpack_from(body)
+        family, prefix, _, scope, index = IFADDR.unpack_from(body)
         values = attributes(body, IFADDR.size)
         packed = values.get(IFA_LOCAL) or values.get(IFA_ADDRESS)
         if packed and family in (_socket.AF_INET, _socket.AF_INET6):
-            found.append((index, f"{_socket.inet_ntop(family, packed)}/{prefix}"))
+            found.append((index, f"{_socket.inet_ntop(family, packed)}/{prefix}", scope))
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sampan.errors import RuntimeFailure
-from sampan.linux import netlink
+from sampan.linux import interfaces
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ def move(devices: Mapping[str, Mapping[str, Any]], pid: int) -> None:
     """
     for name, options in devices.items():
         try:
-            netlink.move_link(name, netns_pid=pid, new_name=(options or {}).get("name") or name)
+            interfaces.move_link(name, netns_pid=pid, new_name=(options or {}).get("name") or name)
         except OSError as error:
             raise RuntimeFailure(
                 "network",
