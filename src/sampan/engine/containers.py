@@ -21,7 +21,8 @@ from sampan.engine.security import effective_capabilities
 from sampan.engine.streams import AttachOptions, LogOptions
 from sampan.engine.validation import as_list, check_request, checked_rename, merge_image
 from sampan.errors import Conflict, InvalidArgument, SampanError
-from sampan.images.service import Image, Images
+from sampan.images.image import Image
+from sampan.images.service import Images
 from sampan.shim.streams import DETACHED, ClientStream
 
 WAIT_CONDITIONS = frozenset({"not-running", "next-exit", "removed"})

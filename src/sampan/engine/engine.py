@@ -12,6 +12,7 @@ import asyncio
 import logging
 import os
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from sampan.content.store import ContentStore
@@ -76,6 +77,7 @@ class Engine:
         try:
             engine = cls._assemble(options, database, zygote)
             await asyncio.to_thread(engine.networking.bridge.ensure)
+            engine.networking.bridge.watch(asyncio.get_running_loop())
             for warning in engine.networking.bridge.warnings:
                 log.warning("bridge network: %s", warning)
             ended = await recover(engine._services, engine.containers.lifecycle)
@@ -90,15 +92,13 @@ class Engine:
     def _assemble(cls, options: EngineOptions, database: Database, zygote: Zygote) -> Engine:
         events = EventBus()
         registry = Registry(ContainerRows(database), options.containers_directory)
-        snapshots = Snapshotter(options.data_root, run_directory=options.exec_root)
+        snapshots = Snapshotter(options.data_root, hidden=[options.exec_root])
         system = System(options)
         images = Images(
             content=ContentStore(options.data_root),
             snapshots=snapshots,
             rows=ImageRows(database),
-            emit=lambda action, identity, attributes: (
-                events.emit("image", action, identity, attributes) and None
-            ),
+            emit=_image_events(events),
             in_use=lambda identity: [
                 (c.id, c.state.running) for c in registry if c.image[0] == identity
             ],
@@ -174,8 +174,11 @@ def _identity(database: Database) -> str:
     return identity
 
 
-def _discard(_: object) -> None:
-    """For callbacks whose result nobody wants."""
+def _image_events(events: EventBus) -> Callable[[str, str, dict[str, str]], None]:
+    def emit(action: str, identity: str, attributes: dict[str, str]) -> None:
+        events.emit("image", action, identity, attributes)
+
+    return emit
 
 
 def _make_directories(options: EngineOptions) -> None:
