@@ -7,7 +7,7 @@ import lzma
 import sys
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from isal import isal_zlib
 
@@ -28,7 +28,14 @@ _MAGIC = (
     (b"BZh", "bzip2"),
     (b"\xfd7zXZ\x00", "xz"),
 )
-_ERRORS = (isal_zlib.error, zlib.error, zstd.ZstdError, OSError, lzma.LZMAError, EOFError)
+_ERRORS: tuple[type[Exception], ...] = (
+    cast(type[Exception], isal_zlib.error),  # isal's stub says it is an instance
+    zlib.error,
+    zstd.ZstdError,
+    OSError,
+    lzma.LZMAError,
+    EOFError,
+)
 
 
 class BadCompression(InvalidArgument):

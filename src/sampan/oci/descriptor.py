@@ -60,7 +60,9 @@ def parse_platform(text: str) -> Platform:
 
     parts = text.lower().split("/")
     if not all(parts) or len(parts) > 3:
-        raise InvalidArgument(f'"{text}": invalid platform: unknown operating system or architecture')
+        raise InvalidArgument(
+            f'"{text}": invalid platform: unknown operating system or architecture'
+        )
     local = local_platform()
     if len(parts) == 1:
         if parts[0] in ("linux", "windows", "darwin", "freebsd"):

@@ -2,11 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+
+from sampan.errors import InvalidArgument
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ZERO_TIME_NS = -62135596800 * 1_000_000_000
 """Go's zero time, `0001-01-01T00:00:00Z`: how Docker spells "never"."""
+
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(h|ms|us|µs|ns|m|s)")
+_UNIT_NS = {
+    "h": 3_600_000_000_000,
+    "m": 60_000_000_000,
+    "s": 1_000_000_000,
+    "ms": 1_000_000,
+    "us": 1_000,
+    "µs": 1_000,
+    "ns": 1,
+}
+
+
+def parse_duration(text: str) -> int:
+    """Nanoseconds of one of Go's durations: `1m30s`, `500ms`, `0`.
+
+    Raises:
+        InvalidArgument: Go's text.
+    """
+    if text == "0":
+        return 0
+    matches = _DURATION.findall(text)
+    if not text or "".join(number + unit for number, unit in matches) != text:
+        raise InvalidArgument(f'time: invalid duration "{text}"')
+    return round(sum(float(number) * _UNIT_NS[unit] for number, unit in matches))
 
 
 def parse_time(text: str) -> int:

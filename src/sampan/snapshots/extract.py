@@ -217,10 +217,7 @@ class _Tree:
 
     def _needs_attributes(self, entry: tar.Entry) -> bool:
         return bool(
-            entry.uid
-            or entry.gid
-            or entry.mode & (self._umask | _SPECIAL_BITS)
-            or entry.xattrs
+            entry.uid or entry.gid or entry.mode & (self._umask | _SPECIAL_BITS) or entry.xattrs
         )
 
     def _attributes(self, fd: int, entry: tar.Entry) -> None:

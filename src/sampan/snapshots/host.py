@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sampan.snapshots.extract import OPAQUE
 from sampan.snapshots.layers import copy_directory, make_mount_points
@@ -33,18 +33,17 @@ COVERED = {
 _SHARED_MEMORY = "/dev/shm"
 
 
-def host_layer(root: str, run_directory: str | None) -> str | None:
+def host_layer(root: str, hidden: Sequence[str]) -> str | None:
     """Make (or complete) the layer of covers; None where there is no place for it.
 
     It may be in use by running containers, so it is only ever added to.
     """
     name = "sampan-" + hashlib.sha256(root.encode()).hexdigest()[:12]
-    hidden = [path for path in (root, run_directory) if path]
-    places = [os.path.join(run_directory, "host-layer")] if run_directory else []
+    places = [os.path.join(directory, "host-layer") for directory in hidden]
     places.append(os.path.join(_SHARED_MEMORY, name))
     for place in places:
         if _is_elsewhere(os.path.dirname(place)) and _own_directory(place):
-            cover(place, hidden)
+            cover(place, [root, *hidden])
             make_mount_points(place, [place, ROOT])
             return place
     return None

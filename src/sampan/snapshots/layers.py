@@ -1,10 +1,10 @@
 """Committed layers: trees that lie under `<root>/layers/<chain>/`, shared read-only.
 
-    layers/<chain hex>/fs          the layer's own tree, whiteouts in overlayfs form
-    layers/<chain hex>/layer.json  parent chain, diff ID, size, the name under `l/`
-    layers/<chain hex>/init        mount points that images of this chain lack
-    l/<n>, l/<n>i                  short names of the two, for overlay's option string, which the
-                                   kernel limits to a page
+layers/<chain hex>/fs          the layer's own tree, whiteouts in overlayfs form
+layers/<chain hex>/layer.json  parent chain, diff ID, size, the name under `l/`
+layers/<chain hex>/init        mount points that images of this chain lack
+l/<n>, l/<n>i                  short names of the two, for overlay's option string, which the
+                               kernel limits to a page
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import itertools
 import os
 import stat
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
 from sampan.errors import InvalidArgument, NotFound
-from sampan.oci.digest import ChainID, Digest, DiffID, chain_id, hex_of
+from sampan.oci.digest import ChainID, DiffID, Digest, chain_id, hex_of
 from sampan.oci.tar import CHUNK, Read
 from sampan.snapshots.extract import extract, is_opaque
 from sampan.snapshots.trees import remove_tree
@@ -79,8 +79,17 @@ class Layers:
             current = layers[-1].parent
         return layers
 
-    def extract(self, read: Read, parent: ChainID | None, diff_id: DiffID | None = None) -> Layer:
+    def extract(
+        self,
+        read: Read,
+        parent: ChainID | None,
+        diff_id: DiffID | None = None,
+        *,
+        digest: Callable[[], str] | None = None,
+    ) -> Layer:
         """Lay a plain tar out on top of `parent`; an existing layer is returned as it is.
+
+        `digest` gives the digest of what was read, where the caller computes it anyway.
 
         Raises:
             BadArchive, BadLayer: as `extract.extract`.
@@ -93,29 +102,32 @@ class Layers:
         os.makedirs(tree)
         try:
             os.chmod(tree, 0o755)
-            hashing = _Hashing(read)
-            size = extract(hashing.read, tree)
-            hashing.drain()
-            found = DiffID(hashing.digest())
+            if digest is None:
+                hashing = _Hashing(read)
+                read, digest = hashing.read, hashing.digest
+            size = extract(read, tree)
+            while read(CHUNK):
+                pass  # the diff ID covers what follows the archive's end mark, too
+            found = DiffID(Digest(digest()))
             if diff_id is not None and found != diff_id:
-                raise InvalidArgument(f"invalid diffID for layer: expected {diff_id!r}, got {found!r}")
+                raise InvalidArgument(
+                    f"invalid diffID for layer: expected {diff_id!r}, got {found!r}"
+                )
             with self._lock:
                 return self._commit(temporary, parent, found, size)
         except BaseException:
             remove_tree(temporary)
             raise
 
-    def remove(self, chain: ChainID) -> None:
-        """Delete a layer that nothing stands on."""
+    def remove(self, chain: ChainID, trash: str) -> None:
+        """Forget a layer that nothing stands on; its directory becomes `trash`, to be deleted."""
         layer = self._layers.pop(chain)
         for link in (layer.link, layer.link + "i"):
             try:
                 os.unlink(os.path.join(self._links, link))
             except FileNotFoundError:
                 pass
-        doomed = self._path(chain) + ".deleted"
-        os.rename(self._path(chain), doomed)
-        remove_tree(doomed)
+        os.rename(self._path(chain), trash)
 
     def unreachable(self, roots: Iterable[ChainID]) -> list[ChainID]:
         """The layers that no chain in `roots` needs, children before their parents."""
@@ -285,11 +297,6 @@ class _Hashing:
         data = self._read(size)
         self._sha256.update(data)
         return data
-
-    def drain(self) -> None:
-        """The diff ID covers what follows the archive's end mark, too."""
-        while self.read(CHUNK):
-            pass
 
     def digest(self) -> Digest:
         return Digest("sha256:" + self._sha256.hexdigest())

@@ -27,7 +27,7 @@ import queue
 import stat
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from sampan.errors import Conflict, InvalidArgument, NotFound, RuntimeFailure
@@ -66,18 +66,21 @@ class Snapshotter:
     """All snapshots under one root. `prepare`, `mounts` and `remove` are for one thread (the
     engine's); `extract` may run in others."""
 
-    def __init__(self, root: str, *, run_directory: str | None = None) -> None:
+    def __init__(self, root: str, *, hidden: Iterable[str] = ()) -> None:
         """Open the snapshots below `root`, dropping what a crash left half done.
 
-        `run_directory` is the engine's, hidden in the `host` image like `root` itself.
+        `hidden` are the engine's other directories (of its run-time files), not to be seen in
+        the `host` image either.
 
         Raises:
             InvalidArgument: overlayfs's option syntax cannot name this root.
         """
         self.root = os.path.realpath(root)
         if any(character in self.root for character in ",:\\"):
-            raise InvalidArgument(f"data root {root}: overlayfs allows no comma, colon or backslash")
-        self._run_directory = run_directory
+            raise InvalidArgument(
+                f"data root {root}: overlayfs allows no comma, colon or backslash"
+            )
+        self._hidden = tuple(hidden)
         self._active_directory = os.path.join(self.root, "active")
         self._spare_directory = os.path.join(self.root, "spare")
         self._trash = os.path.join(self.root, "trash")
@@ -196,21 +199,36 @@ class Snapshotter:
     # -- Committed layers ------------------------------------------------------------------------
 
     def extract(
-        self, read: Read, parent: ChainID | None = None, diff_id: DiffID | None = None
+        self,
+        read: Read,
+        parent: ChainID | None = None,
+        diff_id: DiffID | None = None,
+        *,
+        digest: Callable[[], str] | None = None,
     ) -> Layer:
         """Commit a layer from its plain tar on top of `parent`; see `Layers.extract`. Blocks."""
-        return self.layers.extract(read, parent, diff_id)
+        return self.layers.extract(read, parent, diff_id, digest=digest)
 
     def collect(self, roots: Iterable[ChainID]) -> list[ChainID]:
         """Delete the layers that neither `roots` nor an active snapshot needs; return them."""
-        used = {parent for parent, _ in self._active.values() if parent.startswith("sha256:")}
-        gone = self.layers.unreachable({*roots, *(ChainID(parent) for parent in used)})
+        gone = self.layers.unreachable({*roots, *self._used()})
         for chain in gone:
             self._bases.pop(chain, None)
-            self.layers.remove(chain)
+            doomed = f"{self._trash}/{next(self._numbers)}"
+            self.layers.remove(chain, doomed)
+            self._work.put(doomed)
         return gone
 
+    def released(self, chain: ChainID, roots: Iterable[ChainID]) -> list[ChainID]:
+        """Which layers of `chain` `collect(roots)` would delete, top first."""
+        gone = set(self.layers.unreachable({*roots, *self._used()}))
+        return [layer.chain for layer in self.layers.stack(chain) if layer.chain in gone]
+
     # -- Inside ----------------------------------------------------------------------------------
+
+    def _used(self) -> set[ChainID]:
+        parents = {parent for parent, _ in self._active.values()}
+        return {ChainID(parent) for parent in parents if parent.startswith("sha256:")}
 
     def _known(self, key: str) -> tuple[Parent, bool]:
         try:
@@ -239,15 +257,15 @@ class Snapshotter:
     def _host_base(self) -> _Base:
         found = os.stat(host.ROOT)
         mode = stat.S_IMODE(found.st_mode)
-        layer = host.host_layer(self.root, self._run_directory)
+        layer = host.host_layer(self.root, self._hidden)
         self._host_layer = layer
         if layer is not None:
             return _Base(f"{layer}:{host.ROOT}", mode, found.st_uid, found.st_gid)
-        hidden = tuple(path for path in (self.root, self._run_directory) if path)
+        hidden = (self.root, *self._hidden)
         return _Base(host.ROOT, mode, found.st_uid, found.st_gid, hidden)
 
     def _mounts(self, directory: str, base: _Base, volatile: bool) -> list[Mount]:
-        options = (
+        options: tuple[str, ...] = (
             f"lowerdir={base.lower}",
             f"upperdir={directory}/upper",
             f"workdir={directory}/work",
@@ -315,9 +333,14 @@ class Snapshotter:
                 continue
 
     def _recycle(self, doomed: str) -> None:
-        reusable = len(self._spares) < 2 * _SPARES and all(
-            reset_directory(f"{doomed}/{name}", max(self._spare_size, 4096))
-            for name in ("upper", "work")
+        is_pair = os.path.isdir(f"{doomed}/work")  # and not a layer
+        reusable = (
+            is_pair
+            and len(self._spares) < 2 * _SPARES
+            and all(
+                reset_directory(f"{doomed}/{name}", max(self._spare_size, 4096))
+                for name in ("upper", "work")
+            )
         )
         if not reusable:
             remove_tree(doomed)

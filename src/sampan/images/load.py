@@ -1,0 +1,314 @@
+"""Loading archives: what `docker save`, `podman save` and `skopeo` write, and OCI layouts in a tar.
+
+Two formats, told apart by their index: `manifest.json` (docker-archive; Docker ≥ 25 writes it
+beside an OCI layout) and `index.json` (OCI layout).
+
+Source: OCI image-spec, image-layout.md; moby image/spec/v1.2 "Combined Image JSON + Filesystem
+Changeset Format".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from sampan.content.compression import compression_of, decompressed
+from sampan.content.store import ContentStore
+from sampan.errors import InvalidArgument, Unsupported
+from sampan.images.staging import Staging
+from sampan.oci import media_types
+from sampan.oci.descriptor import Descriptor, Platform, local_platform
+from sampan.oci.digest import (
+    ChainID,
+    DiffID,
+    Digest,
+    chain_id,
+    parse_digest,
+    short_id,
+)
+from sampan.oci.image_config import parse_image_config
+from sampan.oci.index import (
+    CONTAINERD_NAME,
+    INDEX_FILE,
+    REF_NAME,
+    Index,
+    parse_index,
+    select_platform,
+)
+from sampan.oci.manifest import Manifest, encode_manifest, parse_manifest
+from sampan.oci.reference import BadReference, Reference, parse_reference
+from sampan.oci.tar import CHUNK, Read
+from sampan.snapshots.overlay import Snapshotter
+
+DOCKER_MANIFEST_FILE = "manifest.json"
+_INDEX_DEPTH_MAX = 4
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """An image whose blobs and layers are in place; it has no rows yet."""
+
+    id: Digest
+    config: bytes
+    manifest: Descriptor
+    size: int
+    references: tuple[Reference, ...]
+
+
+class _DockerItem(msgspec.Struct, kw_only=True, rename="pascal"):
+    config: str
+    repo_tags: list[str] | None = None
+    layers: list[str] | None = None
+
+
+_docker_items = msgspec.json.Decoder(list[_DockerItem])
+
+
+class Loader:
+    """One load: reads an archive and puts its blobs and layers in place. Blocks; runs in a thread.
+
+    `progress` is called from that thread.
+    """
+
+    def __init__(
+        self,
+        content: ContentStore,
+        snapshots: Snapshotter,
+        progress: Progress,
+        platform: Platform | None = None,
+    ) -> None:
+        self._content = content
+        self._snapshots = snapshots
+        self._progress = progress
+        self._platform = platform or local_platform()
+        self._staging = Staging(content)
+
+    def load(self, read: Read) -> list[Loaded]:
+        """Read an archive to its end.
+
+        Raises:
+            InvalidArgument: it is no image archive, or what it says of itself is not so.
+        """
+        self._staging.read_archive(read)
+        if self._staging.has(DOCKER_MANIFEST_FILE):
+            loaded = self._docker_archive()
+        elif self._staging.has(INDEX_FILE):
+            loaded = self._layout()
+        else:
+            raise InvalidArgument(
+                "invalid archive: does not contain a manifest.json or an index.json",
+                hint="`import` takes the tar of a root file system",
+            )
+        self._content.sync()
+        return loaded
+
+    # -- docker-archive ---------------------------------------------------------------------------
+
+    def _docker_archive(self) -> list[Loaded]:
+        try:
+            items = _docker_items.decode(self._staging.read(DOCKER_MANIFEST_FILE))
+        except msgspec.DecodeError as error:
+            raise InvalidArgument(f"invalid manifest.json: {error}") from error
+        originals = self._original_manifests()
+        return [self._docker_item(item, originals) for item in items]
+
+    def _docker_item(self, item: _DockerItem, originals: dict[Digest, Descriptor]) -> Loaded:
+        config_digest = self._staging.digest(item.config)
+        raw = self._content.read(config_digest)
+        blobs = [self._staging.digest(path) for path in item.layers or ()]
+        size = self._lay_out(raw, blobs)
+        manifest = originals.get(config_digest)
+        if manifest is None:
+            manifest = self._new_manifest(config_digest, len(raw), blobs)
+        return Loaded(
+            id=config_digest,
+            config=raw,
+            manifest=manifest,
+            size=size,
+            references=tuple(_tagged(text) for text in item.repo_tags or ()),
+        )
+
+    def _original_manifests(self) -> dict[Digest, Descriptor]:
+        """The manifests that an OCI layout beside the manifest.json has, by config digest."""
+        if not self._staging.has(INDEX_FILE):
+            return {}
+        found = {}
+        for descriptor in self._entries(parse_index(self._staging.read(INDEX_FILE))):
+            if descriptor.media_type in media_types.MANIFESTS and self._content.has(
+                descriptor.digest
+            ):
+                manifest = parse_manifest(self._content.read(descriptor.digest))
+                found[manifest.config.digest] = descriptor
+        return found
+
+    def _new_manifest(
+        self, config: Digest, config_size: int, blobs: Sequence[Digest]
+    ) -> Descriptor:
+        layers = [
+            Descriptor(
+                media_type=media_types.LAYER_BY_COMPRESSION.get(
+                    self._compression(blob), media_types.OCI_LAYER
+                ),
+                digest=blob,
+                size=self._content.size(blob),
+            )
+            for blob in blobs
+        ]
+        config_descriptor = Descriptor(
+            media_type=media_types.OCI_CONFIG, digest=config, size=config_size
+        )
+        data = encode_manifest(config_descriptor, layers)
+        return Descriptor(
+            media_type=media_types.OCI_MANIFEST, digest=self._content.put(data), size=len(data)
+        )
+
+    # -- OCI layout -------------------------------------------------------------------------------
+
+    def _layout(self) -> list[Loaded]:
+        loaded = []
+        for entry in parse_index(self._staging.read(INDEX_FILE)).manifests:
+            manifest = self._image_manifest(entry)
+            if manifest is not None:
+                loaded.append(self._layout_image(manifest, _layout_references(entry)))
+        if not loaded:
+            raise InvalidArgument(f"the archive has no image for platform {self._platform}")
+        return loaded
+
+    def _layout_image(self, entry: Descriptor, references: tuple[Reference, ...]) -> Loaded:
+        manifest = self._manifest(entry)
+        raw = self._content.read(manifest.config.digest)
+        size = self._lay_out(raw, [layer.digest for layer in manifest.layers])
+        descriptor = Descriptor(
+            media_type=entry.media_type, digest=entry.digest, size=self._content.size(entry.digest)
+        )
+        return Loaded(
+            id=manifest.config.digest,
+            config=raw,
+            manifest=descriptor,
+            size=size,
+            references=references,
+        )
+
+    def _image_manifest(self, entry: Descriptor) -> Descriptor | None:
+        """The manifest to take for an entry of the layout: its own, or its index's for our platform."""
+        for _ in range(_INDEX_DEPTH_MAX):
+            if entry.media_type in media_types.MANIFESTS:
+                is_image = self._manifest(entry).config.media_type in media_types.CONFIGS
+                return entry if is_image else None
+            if entry.media_type not in media_types.INDEXES:
+                return None
+            self._require(entry.digest)
+            index = parse_index(self._content.read(entry.digest))
+            chosen = select_platform(index.manifests, self._platform)
+            if chosen is None:
+                return None
+            entry = chosen
+        raise InvalidArgument("image indexes nested too deeply")
+
+    def _manifest(self, entry: Descriptor) -> Manifest:
+        self._require(entry.digest)
+        manifest = parse_manifest(self._content.read(entry.digest))
+        for blob in (manifest.config, *manifest.layers):
+            self._require(blob.digest)
+        return manifest
+
+    def _require(self, digest: Digest) -> None:
+        parse_digest(digest)
+        if not self._content.has(digest):
+            raise InvalidArgument(f"content digest {digest}: not found")
+
+    def _entries(self, index: Index) -> list[Descriptor]:
+        return [entry for entry in index.manifests if parse_digest(entry.digest)]
+
+    # -- Layers -----------------------------------------------------------------------------------
+
+    def _lay_out(self, raw_config: bytes, blobs: Sequence[Digest]) -> int:
+        """Extract an image's layers; return the sum of their sizes."""
+        config = parse_image_config(raw_config)
+        diff_ids = config.rootfs.diff_ids
+        if config.os not in ("", "linux"):
+            raise Unsupported(f"cannot load {config.os} image on linux")
+        if len(diff_ids) != len(blobs):
+            raise InvalidArgument(
+                f"invalid manifest, layers length mismatch: expected {len(blobs)}, "
+                f"got {len(diff_ids)}"
+            )
+        chain: ChainID | None = None
+        size = 0
+        for diff_id, blob in zip(diff_ids, blobs, strict=True):
+            layer = self._layer(blob, chain, diff_id)
+            size += layer
+            chain = chain_id(chain, diff_id)
+        return size
+
+    def _layer(self, blob: Digest, parent: ChainID | None, diff_id: DiffID) -> int:
+        chain = chain_id(parent, diff_id)
+        if self._snapshots.layers.has(chain):
+            return self._snapshots.layers.get(chain).size
+        with self._content.open(blob) as file:
+            counter = _Counter(file.read, self._content.size(blob), diff_id, self._progress)
+            read, compression = decompressed(counter.read)
+            # A plain blob's digest was computed when it was stored.
+            digest = (lambda: blob) if not compression else None
+            layer = self._snapshots.extract(read, parent, diff_id, digest=digest)
+        counter.report()
+        return layer.size
+
+    def _compression(self, blob: Digest) -> str:
+        with self._content.open(blob) as file:
+            return compression_of(file.read(10))
+
+
+class _Counter:
+    """Reads a blob and reports how far it got, every few MiB."""
+
+    _STEP = 4 << 20
+
+    def __init__(
+        self, read: Callable[[int], bytes | None], total: int, diff_id: DiffID, progress: Progress
+    ) -> None:
+        self._read = read
+        self._total = total
+        self._id = short_id(diff_id)
+        self._progress = progress
+        self._current = 0
+        self._next = self._STEP
+
+    def read(self, size: int) -> bytes:
+        data = self._read(min(size, CHUNK)) or b""
+        self._current += len(data)
+        if self._current >= self._next:
+            self._next = self._current + self._STEP
+            self.report()
+        return data
+
+    def report(self) -> None:
+        detail = {"current": self._current, "total": self._total}
+        self._progress({"status": "Loading layer", "progressDetail": detail, "id": self._id})
+
+
+def _tagged(text: str) -> Reference:
+    reference = parse_reference(text)
+    if reference.tag is None:
+        raise InvalidArgument(f'invalid tag "{text}"')
+    return reference
+
+
+def _layout_references(entry: Descriptor) -> tuple[Reference, ...]:
+    """What an entry's annotations call it. A tag alone, which belongs to a name that the layout
+    does not have, is no name."""
+    annotations = entry.annotations or {}
+    for key in (CONTAINERD_NAME, REF_NAME):
+        text = annotations.get(key, "")
+        if ":" not in text and "/" not in text:
+            continue
+        try:
+            reference = parse_reference(text).with_default_tag()
+        except BadReference:
+            continue
+        if reference.tag:
+            return (Reference(reference.domain, reference.path, reference.tag),)
+    return ()
