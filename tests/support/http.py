@@ -204,16 +204,16 @@ def demultiplex(data: bytes) -> tuple[bytes, bytes]:
     Raises:
         AssertionError: the framing is broken or torn.
     """
-    out = {1: b"", 2: b""}
+    out: dict[int, list[bytes]] = {1: [], 2: []}
     position = 0
     while position < len(data):
         kind, length = struct.unpack_from(">BxxxI", data, position)
         assert kind in out, f"stream {kind} at byte {position}: {data[position : position + 32]!r}"
         frame = data[position + 8 : position + 8 + length]
         assert len(frame) == length, f"torn frame at byte {position}"
-        out[kind] += frame
+        out[kind].append(frame)
         position += 8 + length
-    return out[1], out[2]
+    return b"".join(out[1]), b"".join(out[2])
 
 
 def _text(value: object) -> object:

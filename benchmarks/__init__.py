@@ -1,0 +1,1 @@
+"""Sampan beside other engines, in one run, through the clients that people use: `make bench`."""
