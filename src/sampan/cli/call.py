@@ -1,0 +1,105 @@
+"""What a command's function is given: its flags and arguments, and the engine."""
+
+from __future__ import annotations
+
+import sys
+
+from sampan.cli.client import Client, parse_address
+from sampan.cli.failures import CommandError, ConnectError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sampan.cli.flags import Parsed
+
+DEFAULT_EXEC_ROOT = "/run/sampan"
+
+
+class Call:
+    """One invocation: `call["quiet"]` is a flag's value, `call.args` the arguments."""
+
+    def __init__(self, program: str, name: str, parsed: Parsed, environ: dict[str, str]) -> None:
+        self.program = program
+        self.name = name
+        self.args = parsed.args
+        self.changed = parsed.changed
+        self.environ = environ
+        self.hosts: list[str] = []
+        self._values = parsed.values
+        self._client: Client | None = None
+
+    def __getitem__(self, flag: str) -> object:
+        return self._values[flag]
+
+    def text(self, flag: str) -> str:
+        """A string flag's value."""
+        return str(self._values[flag])
+
+    def number(self, flag: str) -> int:
+        """An integer flag's value."""
+        return int(self._values[flag])
+
+    def on(self, flag: str) -> bool:
+        """A boolean flag's value."""
+        return bool(self._values[flag])
+
+    def items(self, flag: str) -> list[str]:
+        """A repeated flag's values."""
+        return list(self._values[flag])
+
+    def pairs(self, flag: str) -> list[tuple[str, str]]:
+        """A repeated name=value flag's values."""
+        return list(self._values[flag])
+
+    @property
+    def address_url(self) -> str:
+        """Where the engine is looked for: -H, SAMPAN_HOST, DOCKER_HOST, or the usual socket.
+
+        Raises:
+            CommandError: -H was given more than once.
+        """
+        if len(self.hosts) > 1:
+            raise CommandError("specify only one -H")
+        if self.hosts:
+            return self.hosts[0]
+        environ = self.environ
+        return environ.get("SAMPAN_HOST") or environ.get("DOCKER_HOST") or self.default_url
+
+    @property
+    def default_url(self) -> str:
+        """The socket of the engine that belongs to this machine, or to SAMPAN_EXEC_ROOT."""
+        return f"unix://{self.environ.get('SAMPAN_EXEC_ROOT', DEFAULT_EXEC_ROOT)}/sampan.sock"
+
+    @property
+    def client(self) -> Client:
+        """The engine's client. Where no engine listens at the usual socket, one is started.
+
+        Raises:
+            ConnectError: nothing answers at an address the user gave, or the start failed.
+        """
+        if self._client is None:
+            client = Client(parse_address(self.address_url))
+            try:
+                client.idle = client.connect()
+            except ConnectError as error:
+                if self.address_url != self.default_url or error.hint:
+                    raise
+                from sampan.cli import autostart
+
+                autostart.start_engine(self, client.address)
+                client.idle = client.connect()
+            self._client = client
+        return self._client
+
+    def fresh_client(self) -> Client:
+        """A further client of the same engine, for a request beside another."""
+        return Client(self.client.address)
+
+    def say(self, text: str) -> None:
+        """A line to standard output."""
+        sys.stdout.write(text + "\n")
+
+    def complain(self, text: str) -> None:
+        """A line to standard error, behind what standard output has been told."""
+        sys.stdout.flush()
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()

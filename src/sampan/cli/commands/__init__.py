@@ -1,0 +1,1 @@
+"""One module a verb: its flags as a table and the function that carries it out."""

@@ -1,0 +1,81 @@
+"""Creating a container: the request, the pull of an image that is not there, the ID file."""
+
+from __future__ import annotations
+
+import os
+
+
+from sampan.cli.client import query
+from sampan.cli.failures import ApiError, CommandError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sampan.cli.call import Call
+
+PULL_CHOICES = ("always", "missing", "never")
+
+
+def create(call: Call, body: dict[str, Any]) -> str:
+    """Create the container that `body` describes; its ID.
+
+    Raises:
+        CommandError: the engine refused, or the ID file is taken.
+    """
+    pull = call.text("pull")
+    if pull not in PULL_CHOICES:
+        raise CommandError(
+            f"invalid pull option: '{pull}': must be one of \"always\", \"missing\" or \"never\""
+        )
+    if call.on("use-api-socket"):
+        raise CommandError("--use-api-socket is not supported: bind mount the engine's socket")
+    cidfile = call.text("cidfile")
+    if cidfile and os.path.exists(cidfile):
+        raise CommandError(
+            f"container ID file found, make sure the other container isn't running or delete {cidfile}"
+        )
+    if pull == "always":
+        _pull(call, body["Image"])
+    answer = _request(call, body, retry=pull == "missing")
+    for warning in answer.get("Warnings") or ():
+        call.complain(f"WARNING: {warning}")
+    if cidfile:
+        _write_cidfile(cidfile, answer["Id"])
+    return str(answer["Id"])
+
+
+def _request(call: Call, body: dict[str, Any], *, retry: bool) -> Any:
+    path = f"/containers/create{query(name=call.text('name'), platform=call.text('platform'))}"
+    try:
+        return call.client.call("POST", path, body)
+    except ApiError as error:
+        if error.code != 404 or not retry or "no such image" not in error.reason.lower():
+            raise
+    from sampan.cli.references import familiar
+
+    call.complain(f"Unable to find image '{familiar(body['Image'])}' locally")
+    _pull(call, body["Image"])
+    return call.client.call("POST", path, body)
+
+
+def _pull(call: Call, image: str) -> None:
+    """Fetch the image; progress goes to stderr, as standard output is the container's."""
+    from sampan.cli import progress, references
+
+    repository, tag, digest = references.split(image)
+    values = query(
+        fromImage=repository, tag=digest or tag or "latest", platform=call.text("platform")
+    )
+    response = call.client.open("POST", f"/images/create{values}")
+    progress.show(response.values(), fd=2, quiet=call.on("quiet"))
+
+
+def _write_cidfile(path: str, identifier: str) -> None:
+    try:
+        with open(path, "x", encoding="ascii") as file:
+            file.write(identifier)
+    except OSError as error:
+        raise CommandError(f"failed to create the container ID file: {error}") from None
+
+

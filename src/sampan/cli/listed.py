@@ -1,0 +1,60 @@
+"""The same request for each of several objects, at once: what `stop a b c` and `rm a b c` do.
+
+Requests go out on a connection each, at most 50 at a time as docker has it; answers are told in the
+order of the arguments, failures on stderr in docker's order, and the status is 1 if any failed.
+"""
+
+from __future__ import annotations
+
+from sampan.cli.client import Response, checked
+from sampan.cli.failures import CommandError, ConnectError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sampan.cli.call import Call
+
+AT_ONCE = 50
+
+
+def for_each(
+    call: Call,
+    method: str,
+    path: Callable[[str], str],
+    *,
+    names: Sequence[str] | None = None,
+    done: Callable[[str, bytes], str] | None = None,
+    failed: Callable[[str, CommandError], str] | None = None,
+) -> int:
+    """Send `method path(name)` for each name; print each name, or what `done` makes of the answer."""
+    names = call.args if names is None else names
+    failures: list[str] = []
+    for start in range(0, len(names), AT_ONCE):
+        batch = names[start : start + AT_ONCE]
+        for name, outcome in zip(batch, _exchange(call, method, path, batch), strict=True):
+            if isinstance(outcome, CommandError):
+                failures.append(failed(name, outcome) if failed else outcome.message)
+            else:
+                call.say(done(name, outcome) if done else name)
+    for failure in failures:
+        if failure:
+            call.complain(failure)
+    return 1 if failures else 0
+
+
+def _exchange(
+    call: Call, method: str, path: Callable[[str], str], names: Sequence[str]
+) -> list[bytes | CommandError]:
+    """All requests first, then all answers."""
+    client = call.client
+    sent = [client.send(method, path(name), fresh=index > 0) for index, name in enumerate(names)]
+    outcomes: list[bytes | CommandError] = []
+    for connection in sent:
+        try:
+            outcomes.append(checked(Response(connection, method, None)).read())
+        except CommandError as error:
+            outcomes.append(error)
+        except OSError as error:
+            outcomes.append(ConnectError(f"error during connect: {error.strerror or error}"))
+    return outcomes

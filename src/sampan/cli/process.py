@@ -1,0 +1,117 @@
+"""Starting a created container, and being its terminal: what `run`, `start -a` and `attach` share."""
+
+from __future__ import annotations
+
+from sampan.cli import streams
+from sampan.cli.client import query, quote
+from sampan.cli.failures import ApiError, CommandError, ConnectError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from sampan.cli.call import Call
+    from sampan.cli.client import Connection, Response
+
+NOT_FOUND = ("executable file not found", "no such file or directory")
+NOT_EXECUTABLE = ("permission denied", "is a directory")
+
+
+def start_status(message: str) -> int:
+    """The exit status of a container that could not be started: 126, 127 or 125, as docker has it."""
+    lowered = message.lower()
+    if any(text in lowered for text in NOT_FOUND):
+        return 127
+    if any(text in lowered for text in NOT_EXECUTABLE):
+        return 126
+    return 125
+
+
+def attach(
+    call: Call, identifier: str, *, stdin: bool, stdout: bool, stderr: bool, keys: str = ""
+) -> Connection:
+    """A hijacked stream of the container's stdio."""
+    values = query(stderr=stderr, stdin=stdin, stdout=stdout, stream=True, detachKeys=keys)
+    return call.client.hijack(f"/containers/{quote(identifier)}/attach{values}")
+
+
+def wait(call: Call, identifier: str, condition: str) -> Response:
+    """A request that is answered when the container ends; when this returns it is registered."""
+    values = query(condition=condition)
+    return call.client.open("POST", f"/containers/{quote(identifier)}/wait{values}", fresh=True)
+
+
+def exit_status(response: Response, call: Call) -> int:
+    """The container's exit code from the answer of `wait`."""
+    for answer in response.values():
+        problem = (answer.get("Error") or {}).get("Message")
+        if problem:
+            call.complain(f"Error waiting for container: {problem}")
+            return 125
+        return int(answer["StatusCode"])
+    raise ConnectError("error during connect: the engine went away while the container ran")
+
+
+def start(call: Call, identifier: str, keys: str = "") -> None:
+    """Start a created container."""
+    values = query(detachKeys=keys)
+    call.client.call("POST", f"/containers/{quote(identifier)}/start{values}")
+
+
+class Attachment:
+    """A hijacked stream with what belongs to it: detach keys, window size, forwarded signals.
+
+    `path` is what is resized, `/containers/ID` or `/exec/ID`; `proxied` the container that signals
+    are sent on to, "" for none.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        connection: Connection,
+        *,
+        path: str,
+        tty: bool,
+        stdin: bool,
+        keys: str = "",
+        proxied: str = "",
+    ) -> None:
+        self._side: Any = None
+        self._call = call
+        self._path = path
+        self._proxied = proxied
+        self._session = streams.Session(
+            connection,
+            tty=tty,
+            stdin=stdin,
+            keys=streams.detach_keys(keys) if tty else b"",
+            signals=streams.FORWARDED if proxied else (),
+            on_signal=self._forward if proxied else None,
+            on_resize=self._resize if tty and streams.window_size(1) is not None else None,
+        )
+
+    def run(self, started: Callable[[], None] | None = None) -> bool:
+        """Copy until the end (True) or until the user detaches (False)."""
+        return self._session.run(started)
+
+    def _request(self, path: str) -> None:
+        """A request beside the stream; that the process has just ended is no failure."""
+        if self._side is None:
+            self._side = self._call.fresh_client()
+        try:
+            self._side.call("POST", path)
+        except ApiError:
+            return
+
+    def _resize(self, rows: int, columns: int) -> None:
+        self._request(f"{self._path}/resize{query(h=str(rows), w=str(columns))}")
+
+    def _forward(self, number: int) -> None:
+        values = query(signal=str(number))
+        self._request(f"/containers/{quote(self._proxied)}/kill{values}")
+
+
+def as_run_failure(error: CommandError, status: int) -> CommandError:
+    """A failure of `run` or `create` under the program's name."""
+    return CommandError(error.message, status=status, hint=error.hint, prefix=True)

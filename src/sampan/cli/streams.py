@@ -1,0 +1,366 @@
+"""A container's streams at this process's own: multiplexed output, terminals, signals.
+
+The multiplexed form is Docker's: frames of an 8-byte head (stream number, three zeros, length big
+endian) and a payload. A terminal's stream is raw. Everything waits in one poll(2) loop: the socket,
+standard input, and a pipe on which caught signals arrive as bytes.
+
+Source: Engine API description, "Stream format" of ContainerAttach.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+
+import _signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from sampan.cli.client import Connection
+
+CHUNK_BYTES = 1 << 16
+HEAD_BYTES = 8
+DETACH_KEYS = "ctrl-p,ctrl-q"
+FORWARDED = tuple(
+    getattr(_signal, "SIG" + name)
+    for name in ("HUP", "INT", "QUIT", "TRAP", "ABRT", "USR1", "USR2", "ALRM", "TERM", "CONT")
+    + ("TSTP", "WINCH", "IO", "PWR")
+)
+
+
+class Output:
+    """Where output goes: bytes as they are, or multiplexed frames taken apart to fds 1 and 2."""
+
+    def __init__(self, *, raw: bool, stdout: int = 1, stderr: int = 2) -> None:
+        self._raw = raw
+        self._targets = {0: stdout, 1: stdout, 2: stderr}
+        self._pending = b""
+
+    def feed(self, data: bytes) -> None:
+        """Write what `data` completes."""
+        if self._raw:
+            write_all(1, data)
+            return
+        if self._pending:
+            data = self._pending + data
+        position, size = 0, len(data)
+        target, parts = 1, []
+        while position + HEAD_BYTES <= size:
+            end = position + HEAD_BYTES + int.from_bytes(data[position + 4 : position + 8], "big")
+            if end > size:
+                break
+            stream = self._targets.get(data[position], 2)
+            if stream != target and parts:
+                write_all(target, b"".join(parts))
+                parts = []
+            target = stream
+            parts.append(data[position + HEAD_BYTES : end])
+            position = end
+        if parts:
+            write_all(target, b"".join(parts))
+        self._pending = data[position:]
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of `data`, also to an fd that somebody else made non-blocking."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            select.select([], [fd], [])
+
+
+def copy_out(chunks: Iterable[bytes], *, raw: bool) -> None:
+    """Write a body of container output to standard output and standard error."""
+    output = Output(raw=raw)
+    for chunk in chunks:
+        output.feed(chunk)
+
+
+def parse_detach_keys(text: str) -> bytes:
+    """The key sequence as bytes: letters and `ctrl-X`, parted by commas.
+
+    Raises:
+        ValueError: a part names no key.
+    """
+    keys = bytearray()
+    for part in text.split(","):
+        if len(part) == 1 and part.isascii():
+            keys.append(ord(part))
+        elif part.startswith("ctrl-") and len(part) == 6 and part[5] in "@abcdefghijklmnopqrstuvwxyz[\\]^_":
+            keys.append(ord(part[5]) & 0x1F)
+        else:
+            raise ValueError(f"Unknown character: '{part}'")
+    return bytes(keys)
+
+
+class DetachFilter:
+    """Finds the detach sequence in what is typed; keys that might begin it are held back."""
+
+    def __init__(self, keys: bytes) -> None:
+        self._keys = keys
+        self._seen = 0
+
+    def feed(self, data: bytes) -> tuple[bytes, bool]:
+        """What to pass on of `data`, and whether the sequence is complete."""
+        keys = self._keys
+        out = bytearray()
+        for byte in data:
+            if byte == keys[self._seen]:
+                self._seen += 1
+                if self._seen == len(keys):
+                    return bytes(out), True
+                continue
+            out += keys[: self._seen]
+            self._seen = 0
+            if byte == keys[0]:
+                self._seen = 1
+            else:
+                out.append(byte)
+        return bytes(out), False
+
+
+class RawTerminal:
+    """Standard input in raw mode for as long as the `with` block lasts, if it is a terminal."""
+
+    def __init__(self, wanted: bool) -> None:
+        self._wanted = wanted
+        self._saved: list[object] | None = None
+
+    def __enter__(self) -> RawTerminal:
+        if self._wanted and os.isatty(0):
+            import termios
+
+            self._saved = termios.tcgetattr(0)
+            termios.tcsetattr(0, termios.TCSANOW, _raw(termios.tcgetattr(0)))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._saved is not None:
+            import termios
+
+            termios.tcsetattr(0, termios.TCSANOW, self._saved)  # type: ignore[arg-type]
+
+
+def _raw(mode: list[object]) -> list[object]:
+    """cfmakeraw(3)."""
+    import termios
+
+    incoming, outgoing, control, local, *rest = mode
+    characters = rest[2]
+    assert isinstance(incoming, int) and isinstance(outgoing, int)
+    assert isinstance(control, int) and isinstance(local, int) and isinstance(characters, list)
+    incoming &= ~(
+        termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP
+        | termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON
+    )  # fmt: skip
+    outgoing &= ~termios.OPOST
+    local &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
+    control = (control & ~(termios.CSIZE | termios.PARENB)) | termios.CS8
+    characters[termios.VMIN] = 1
+    characters[termios.VTIME] = 0
+    return [incoming, outgoing, control, local, rest[0], rest[1], characters]
+
+
+class Signals:
+    """Signals as bytes in a pipe, for poll(2). Restores the former handlers at the end."""
+
+    def __init__(self, numbers: Iterable[int]) -> None:
+        self._numbers = tuple(numbers)
+        self._saved: list[tuple[int, object]] = []
+        self.fd = -1
+
+    def __enter__(self) -> Signals:
+        if self._numbers:
+            self.fd, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            self._wakeup = _signal.set_wakeup_fd(self._write)
+            for number in self._numbers:
+                self._saved.append((number, _signal.signal(number, _ignore)))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._saved:
+            _signal.signal(number, handler)  # type: ignore[arg-type]
+        if self.fd >= 0:
+            _signal.set_wakeup_fd(self._wakeup)
+            os.close(self.fd)
+            os.close(self._write)
+
+    def taken(self) -> Iterator[int]:
+        """The signals that arrived."""
+        yield from os.read(self.fd, 512)
+
+
+def _ignore(number: int, frame: object) -> None:
+    """A Python handler has to stand there for the wake-up fd to be written."""
+
+
+def window_size(fd: int) -> tuple[int, int] | None:
+    """Rows and columns of the terminal at `fd`, None where there is none."""
+    try:
+        size = os.get_terminal_size(fd)
+    except OSError:
+        return None
+    return size.lines, size.columns
+
+
+class Session:
+    """One hijacked stream between a container's process and this process's own stdio.
+
+    `stdin`: pass standard input on. `keys`: the detach sequence, b"" for none. `on_signal` is called
+    with each signal caught; `on_resize` with rows and columns, when the terminal has another size.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        tty: bool,
+        stdin: bool,
+        keys: bytes = b"",
+        signals: Iterable[int] = (),
+        on_signal: Callable[[int], None] | None = None,
+        on_resize: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self._connection = connection
+        self._output = Output(raw=tty)
+        self._stdin = stdin
+        self._filter = DetachFilter(keys) if keys and tty else None
+        self._signals = set(signals)
+        self._on_signal = on_signal
+        self._on_resize = on_resize
+        self._tty = tty
+        self._unsent = b""
+        self._listening = stdin
+        if on_resize is not None:
+            self._signals.add(_signal.SIGWINCH)
+
+    def run(self, started: Callable[[], None] | None = None) -> bool:
+        """Copy until the stream ends (True) or the user detached (False).
+
+        `started` is called once the terminal and the signals are set up, before the first copy.
+        """
+        with Signals(self._signals) as signals, RawTerminal(self._tty and self._stdin):
+            if started is not None:
+                started()
+            if self._on_resize is not None:
+                self._resize()
+            self._connection.sock.setblocking(False)
+            return self._loop(signals)
+
+    def _loop(self, signals: Signals) -> bool:
+        sock = self._connection.sock.fileno()
+        if self._connection.buffer:
+            self._output.feed(self._connection.buffer)
+            self._connection.buffer = b""
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        if signals.fd >= 0:
+            poll.register(signals.fd, select.POLLIN)
+        if self._stdin:
+            poll.register(0, select.POLLIN)
+        while True:
+            for fd, event in poll.poll():
+                if fd == signals.fd:
+                    self._signalled(signals)
+                elif fd == 0 and fd != sock:
+                    if self._typed():
+                        return False
+                elif event & select.POLLOUT and self._unsent:
+                    self._send()
+                elif not self._received():
+                    return True
+            self._rearm(poll, sock)
+
+    def _rearm(self, poll: select.poll, sock: int) -> None:
+        """Read standard input only when what was read before has gone out."""
+        poll.modify(sock, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+        wanted = self._stdin and not self._unsent
+        if wanted and not self._listening:
+            poll.register(0, select.POLLIN)
+        elif self._listening and not wanted:
+            poll.unregister(0)
+        self._listening = wanted
+
+    def _received(self) -> bool:
+        try:
+            data = self._connection.sock.recv(CHUNK_BYTES)
+        except BlockingIOError:
+            return True
+        except ConnectionResetError:
+            return False
+        if not data:
+            return False
+        self._output.feed(data)
+        return True
+
+    def _typed(self) -> bool:
+        """Take standard input up; True when the detach sequence is complete."""
+        try:
+            data = os.read(0, CHUNK_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError:  # EIO: the terminal went away
+            data = b""
+        detached = False
+        if not data:
+            self._stdin = False
+        elif self._filter is not None:
+            data, detached = self._filter.feed(data)
+        self._unsent += data
+        self._send()
+        return detached
+
+    def _send(self) -> None:
+        sock = self._connection.sock
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[sock.send(self._unsent) :]
+            if not self._stdin:
+                sock.shutdown(1)  # SHUT_WR: the process sees the end of its input
+        except BlockingIOError:
+            return
+        except OSError:  # the process is gone; its last output may still be in the socket
+            self._unsent = b""
+            self._stdin = False
+
+    def _signalled(self, signals: Signals) -> None:
+        for number in signals.taken():
+            if number == _signal.SIGWINCH and self._on_resize is not None:
+                self._resize()
+            elif self._on_signal is not None:
+                self._on_signal(number)
+
+    def _resize(self) -> None:
+        size = window_size(1)
+        if size is not None and self._on_resize is not None and size != (0, 0):
+            self._on_resize(*size)
+
+
+def require_terminal(*, tty: bool, stdin: bool) -> None:
+    """Refuse `-it` where standard input is no terminal, as docker does.
+
+    Raises:
+        CommandError: it is none.
+    """
+    if tty and stdin and not os.isatty(0):
+        from sampan.cli.failures import CommandError
+
+        raise CommandError("the input device is not a TTY")
+
+
+def detach_keys(text: str) -> bytes:
+    """The `--detach-keys` value as bytes, the usual sequence for "".
+
+    Raises:
+        CommandError: a part names no key.
+    """
+    try:
+        return parse_detach_keys(text or DETACH_KEYS)
+    except ValueError as error:
+        from sampan.cli.failures import CommandError
+
+        raise CommandError(f"invalid detach keys ({text}): {error}") from None

@@ -1,0 +1,94 @@
+"""The command table: the one source of the parser, of help, of completion and of docs/cli.md.
+
+A row is `(usage, summary, (least, most) arguments, module, aliases, stops at first argument)`; the
+flags of a command stand at the top of its module, so that a command loads no more than its own.
+`most` is -1 for any number. Rows with a space in their name live under a management command.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    CommandRow = tuple[str, str, tuple[int, int], str, tuple[str, ...], bool]
+
+COMMANDS: dict[str, CommandRow] = {
+    "attach": ("attach [OPTIONS] CONTAINER", "Attach local standard input, output, and error streams to a running container", (1, 1), "attach", ("container attach",), False),
+    "completion": ("completion SHELL", "Print the completion script for bash, zsh or fish", (1, 1), "completion", (), False),
+    "container inspect": ("container inspect [OPTIONS] CONTAINER [CONTAINER...]", "Display detailed information on one or more containers", (1, -1), "inspect_container", (), False),
+    "container prune": ("container prune [OPTIONS]", "Remove all stopped containers", (0, 0), "prune_containers", (), False),
+    "create": ("create [OPTIONS] IMAGE [COMMAND] [ARG...]", "Create a new container", (1, -1), "create", ("container create",), True),
+    "daemon": ("daemon [OPTIONS] | daemon stop", "Run the engine (the same as sampand), or end the one that runs", (0, -1), "daemon", (), True),
+    "enter": ("enter [OPTIONS] CONTAINER [COMMAND] [ARG...]", "Run a command in all namespaces of a container, from the host, with or without the engine", (1, -1), "enter", ("container enter",), True),
+    "events": ("events [OPTIONS]", "Get real time events from the server", (0, 0), "events", ("system events",), False),
+    "exec": ("exec [OPTIONS] CONTAINER COMMAND [ARG...]", "Execute a command in a running container", (2, -1), "exec", ("container exec",), True),
+    "image inspect": ("image inspect [OPTIONS] IMAGE [IMAGE...]", "Display detailed information on one or more images", (1, -1), "inspect_image", (), False),
+    "image prune": ("image prune [OPTIONS]", "Remove unused images", (0, 0), "prune_images", (), False),
+    "images": ("images [OPTIONS] [REPOSITORY[:TAG]]", "List images", (0, 1), "images", ("image ls", "image list"), False),
+    "import": ("import [OPTIONS] file|URL|- [REPOSITORY[:TAG]]", "Import the contents from a tarball to create a filesystem image", (1, -1), "import_", ("image import",), False),
+    "info": ("info [OPTIONS]", "Display system-wide information", (0, 0), "info", ("system info",), False),
+    "inspect": ("inspect [OPTIONS] NAME|ID [NAME|ID...]", "Return low-level information on Docker objects", (1, -1), "inspect", (), False),
+    "kill": ("kill [OPTIONS] CONTAINER [CONTAINER...]", "Kill one or more running containers", (1, -1), "kill", ("container kill",), False),
+    "load": ("load [OPTIONS]", "Load an image from a tar archive or STDIN", (0, 0), "load", ("image load",), False),
+    "logs": ("logs [OPTIONS] CONTAINER", "Fetch the logs of a container", (1, 1), "logs", ("container logs",), False),
+    "pause": ("pause CONTAINER [CONTAINER...]", "Pause all processes within one or more containers", (1, -1), "pause", ("container pause",), False),
+    "ps": ("ps [OPTIONS]", "List containers", (0, 0), "ps", ("container ls", "container list", "container ps"), False),
+    "rename": ("rename CONTAINER NEW_NAME", "Rename a container", (2, 2), "rename", ("container rename",), False),
+    "restart": ("restart [OPTIONS] CONTAINER [CONTAINER...]", "Restart one or more containers", (1, -1), "restart", ("container restart",), False),
+    "rm": ("rm [OPTIONS] CONTAINER [CONTAINER...]", "Remove one or more containers", (1, -1), "rm", ("container rm", "container remove"), False),
+    "rmi": ("rmi [OPTIONS] IMAGE [IMAGE...]", "Remove one or more images", (1, -1), "rmi", ("image rm", "image remove"), False),
+    "run": ("run [OPTIONS] IMAGE [COMMAND] [ARG...]", "Create and run a new container from an image", (1, -1), "run", ("container run",), True),
+    "save": ("save [OPTIONS] IMAGE [IMAGE...]", "Save one or more images to a tar archive (streamed to STDOUT by default)", (1, -1), "save", ("image save",), False),
+    "start": ("start [OPTIONS] CONTAINER [CONTAINER...]", "Start one or more stopped containers", (1, -1), "start", ("container start",), False),
+    "stop": ("stop [OPTIONS] CONTAINER [CONTAINER...]", "Stop one or more running containers", (1, -1), "stop", ("container stop",), False),
+    "tag": ("tag SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", (2, 2), "tag", ("image tag",), False),
+    "top": ("top CONTAINER [ps OPTIONS]", "Display the running processes of a container", (1, -1), "top", ("container top",), True),
+    "unpause": ("unpause CONTAINER [CONTAINER...]", "Unpause all processes within one or more containers", (1, -1), "unpause", ("container unpause",), False),
+    "version": ("version [OPTIONS]", "Show the version information of client and engine", (0, 0), "version", (), False),
+    "wait": ("wait CONTAINER [CONTAINER...]", "Block until one or more containers stop, then print their exit codes", (1, -1), "wait", ("container wait",), False),
+}  # fmt: skip
+
+COMMON = ("run", "exec", "ps", "images", "version", "info", "enter")
+
+MANAGEMENT = {
+    "container": "Manage containers",
+    "image": "Manage images",
+    "system": "Manage the engine",
+}
+
+GLOBAL_FLAGS = (
+    ("context", "c", "string", "", 'Name of the context to use; only "default" exists'),
+    ("debug", "D", "bool", "", "Enable debug mode"),
+    ("host", "H", "list", "", "Daemon socket to connect to"),
+    ("version", "v", "bool", "", "Print version information and quit"),
+    ("config", "", "string", "", ""),
+    ("log-level", "l", "string", '"info"', ""),
+    ("tls", "", "bool", "", ""),
+    ("tlsverify", "", "bool", "", ""),
+)
+
+
+def find(words: list[str]) -> tuple[str, CommandRow, int] | None:
+    """The command that `words` begin with: its name, its row and how many words that took."""
+    row = COMMANDS.get(words[0])
+    if row is not None:
+        return words[0], row, 1
+    if len(words) > 1 and words[0] in MANAGEMENT:
+        full = f"{words[0]} {words[1]}"
+        row = COMMANDS.get(full)
+        if row is not None:
+            return full, row, 2
+        for name, row in COMMANDS.items():
+            if full in row[4]:
+                return name, row, 2
+    return None
+
+
+def load(row: CommandRow) -> ModuleType:
+    """The module of a command: `FLAGS` and `run(call)`."""
+    name = "sampan.cli.commands." + row[3]
+    __import__(name)
+    import sys
+
+    return sys.modules[name]
