@@ -132,7 +132,11 @@ class Lifecycle:
             directory=container.directory,
             socket=self.socket_path(container),
             config=config,
-            rootfs_mounts=[mount.to_dict() for mount in self._services.snapshots.mounts(record.id)],
+            # A snapshot's mounts count from the root file system; the runtime wants them absolute.
+            rootfs_mounts=[
+                {**mount.to_dict(), "target": f"{container.directory}/rootfs{mount.target}"}
+                for mount in self._services.snapshots.mounts(record.id)
+            ],
             seccomp_program=profile.program if profile else None,
             terminal=record.config.tty,
             open_stdin=record.config.open_stdin,

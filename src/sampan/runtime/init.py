@@ -112,6 +112,8 @@ def _become_container(birth: Birth) -> None:
     if any(kind in plan.hooks for kind in ("prestart", "createRuntime", "createContainer")):
         _join(birth, tree.fd)
         _run_creation_hooks(birth)
+    if birth.view is not None and not birth.view.private:
+        _join(birth, tree.fd)  # what is bound are paths of the machine, gone behind the pivot
     tree.pivot(no_pivot=birth.launch.no_pivot)
     birth.mark("pivot_root")
     rootfs.restrict(tree.fd, plan, null, progress)
