@@ -82,9 +82,7 @@ def test_entries_are_dockers(path: str) -> None:
     write(path, [("stderr", b'a\t<b> & "c"\r\n')])
     line = Path(path).read_bytes()
     start, _, end = line.partition(b'"time":"')
-    assert start == (
-        rb'{"log":"a\u0009\u003cb\u003e \u0026 \"c\"\r\n","stream":"stderr",'
-    )
+    assert start == (rb'{"log":"a\u0009\u003cb\u003e \u0026 \"c\"\r\n","stream":"stderr",')
     assert end.endswith(b'Z"}\n')
     assert len(end) == len('2026-01-02T03:04:05.000000006Z"}\n')
 
@@ -115,7 +113,11 @@ def test_streams_are_kept_apart(path: str) -> None:
 def test_frames_of_lines(path: str) -> None:
     write(path, [("stdout", b"1\n22\n"), ("stdout", b"x")])
     assert unframe(text(path, framed=True)) == [(1, b"1\n22\nx")]
-    assert unframe(text(path, framed=True, frame_lines=True)) == [(1, b"1\n"), (1, b"22\n"), (1, b"x")]
+    assert unframe(text(path, framed=True, frame_lines=True)) == [
+        (1, b"1\n"),
+        (1, b"22\n"),
+        (1, b"x"),
+    ]
 
 
 def test_attributes(path: str) -> None:
@@ -137,7 +139,8 @@ def test_times(path: str) -> None:
     stamps = ["01.5", "02", "03.000000001", "04.999999999"]
     Path(path).write_text(
         "".join(
-            json.dumps({"log": f"{s}\n", "stream": "stdout", "time": f"2026-01-01T00:00:{s}Z"}) + "\n"
+            json.dumps({"log": f"{s}\n", "stream": "stdout", "time": f"2026-01-01T00:00:{s}Z"})
+            + "\n"
             for s in stamps
         )
     )

@@ -12,7 +12,21 @@ from typing import Any
 
 from sampan.shim.client import ClientStream, ShimConnection, ShimRequest, Zygote
 
-APPLETS = ("sh", "cat", "echo", "true", "sleep", "seq", "stty", "kill", "yes", "head", "dd", "od", "tr")
+APPLETS = (
+    "sh",
+    "cat",
+    "echo",
+    "true",
+    "sleep",
+    "seq",
+    "stty",
+    "kill",
+    "yes",
+    "head",
+    "dd",
+    "od",
+    "tr",
+)
 NAMESPACES = ("pid", "mount", "ipc", "uts", "network")
 
 
@@ -54,9 +68,7 @@ def oci_config(
             "args": list(args),
             "env": ["PATH=/bin", "TERM=xterm"],
             "cwd": "/",
-            "capabilities": {
-                kind: capabilities for kind in ("bounding", "effective", "permitted")
-            },
+            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), capabilities),
         },
         "root": {"path": "rootfs"},
         "mounts": [
@@ -160,7 +172,7 @@ class FakeClient:
         self.sock = ours
         self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.stream = ClientStream(theirs, on_end=self._end.set_result, **options)
-        self.data = b""
+        self.data = bytearray()
 
     async def ended(self) -> str:
         """What the shim says of the stream's end."""
@@ -169,7 +181,7 @@ class FakeClient:
     async def send(self, data: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self.sock, data)
 
-    async def read_until(self, text: bytes) -> bytes:
+    async def read_until(self, text: bytes) -> bytearray:
         async with asyncio.timeout(10):
             while text not in self.data:
                 chunk = await asyncio.get_running_loop().sock_recv(self.sock, 1 << 20)
@@ -177,7 +189,7 @@ class FakeClient:
                 self.data += chunk
         return self.data
 
-    async def read_all(self) -> bytes:
+    async def read_all(self) -> bytearray:
         async with asyncio.timeout(20):
             while chunk := await asyncio.get_running_loop().sock_recv(self.sock, 1 << 20):
                 self.data += chunk
@@ -185,13 +197,13 @@ class FakeClient:
 
     def streams(self) -> tuple[bytes, bytes]:
         """(stdout, stderr) of multiplexed data."""
-        texts = {1: b"", 2: b""}
-        data = self.data
-        while data:
-            number, length = struct.unpack(">BxxxI", data[:8])
-            texts[number] += data[8 : 8 + length]
-            data = data[8 + length :]
-        return texts[1], texts[2]
+        texts = {1: bytearray(), 2: bytearray()}
+        position = 0
+        while position < len(self.data):
+            number, length = struct.unpack_from(">BxxxI", self.data, position)
+            position += 8 + length
+            texts[number] += self.data[position - length : position]
+        return bytes(texts[1]), bytes(texts[2])
 
     def close(self) -> None:
         self.sock.close()

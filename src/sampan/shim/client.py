@@ -20,7 +20,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from sampan.errors import NotFound, Unavailable
+from sampan.errors import NotFound, SampanError, Unavailable
 from sampan.linux import selfexec
 from sampan.shim.channel import Channel, resolve
 from sampan.shim.connection import ExecHandle, NotBegun, ShimConnection
@@ -233,6 +233,9 @@ class Zygote:
             await asyncio.shield(connection.started)
         except asyncio.CancelledError:
             self._keep(asyncio.create_task(abandon(connection)))
+            raise
+        except (SampanError, NotBegun):
+            await connection.close()
             raise
         return connection
 

@@ -63,18 +63,22 @@ class ShimConnection:
     # Requests
 
     async def attach(self, stream: ClientStream) -> None:
-        """Hand a client's socket to the shim; returns when the shim has it.
+        """Hand a client's socket to the shim; returns when the shim has it. Closed here in any case.
 
         Raises:
             Unavailable: the shim is gone.
         """
-        await self._hand_over("attach", {}, stream)
+        try:
+            await self._hand_over("attach", {}, stream)
+        finally:
+            stream.close()
 
     async def exec(self, request: ExecRequest, stream: ClientStream | None) -> ExecHandle:
         """Start a further process in the container; returns when it has exec'd.
 
-        Without a stream its input and output are /dev/null. Cancelled, it leaves a process that may
-        run; its exit is still told to the engine through `execs`.
+        Without a stream its input and output are /dev/null. On failure the stream stays open and the
+        caller's, who tells the client through it. Cancelled, it leaves a process that may run; its
+        exit is still told through `execs`.
 
         Raises:
             RuntimeFailure: it could not be started; stage "exec" with errno ENOENT or EACCES for
@@ -89,6 +93,8 @@ class ShimConnection:
             self.execs.pop(request.id, None)
             raise
         handle.pid = answer["pid"]
+        if stream is not None:
+            stream.close()
         return handle
 
     async def resize(self, rows: int, columns: int) -> None:
@@ -150,8 +156,6 @@ class ShimConnection:
         except BaseException:
             self._streams.pop(options["number"], None)
             raise
-        finally:
-            stream.close()
 
     def _register(self, stream: ClientStream) -> dict[str, Any]:
         number = self._next_number()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
+from sampan.runtime import process as runtime_process
 from sampan.shim.programs import read_program
 from sampan.shim.protocol import ExecRequest
 from sampan.shim.stdio import Stdio
@@ -64,6 +65,7 @@ def start(
     request: ExecRequest,
     client: tuple[int, StreamOptions, Callable[[str], None]] | None,
     *,
+    container_id: str,
     container_pid: int,
     config: dict[str, Any],
     cgroup: Cgroup | None,
@@ -73,8 +75,6 @@ def start(
     Raises:
         RuntimeFailure: it did not get as far as its own program; nothing is left of it.
     """
-    from sampan.runtime import process as runtime_process
-
     program = read_program(request.seccomp_program)
     if client is None and not request.terminal:
         stdio = None
@@ -93,6 +93,7 @@ def start(
             request.process,
             config=config,
             stdio=fds,
+            container_id=container_id,
             seccomp_program=program,
             cgroup=cgroup,
         )

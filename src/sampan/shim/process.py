@@ -243,6 +243,7 @@ class Shim:
             self._loop,
             request,
             client,
+            container_id=self._request.id,
             container_pid=self._container.pid,
             config=json.loads(self._config),
             cgroup=self._container.cgroup,

@@ -20,8 +20,8 @@ class ClientStream:
     """An owned, connected stream socket and what goes over it.
 
     `sock` is the engine's own (a duplicate made by whoever hijacked the connection): giving the
-    stream to `Zygote.spawn`, `ShimConnection.attach` or `ShimConnection.exec` hands it over, and it is
-    closed here in every case, success or failure. `head` is what the client sent before the hand-over.
+    stream to `Zygote.spawn` or `ShimConnection.attach` hands it over, and it is closed here in every
+    case, success or failure; `ShimConnection.exec` closes it on success only. `head` is what the client sent before the hand-over.
     `raw` is for terminals: no 8-byte frame headers, and `detach_keys` are looked for in the input
     (empty: never). `on_end` is called once in the daemon with ENDED, DETACHED or CLOSED when the shim
     has done with the stream; not after the daemon restarted.
