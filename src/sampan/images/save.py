@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from sampan.content.compression import compression_of, decompressed
 from sampan.content.store import ContentStore
 from sampan.images.image import Image
 from sampan.images.load import DOCKER_MANIFEST_FILE
 from sampan.oci import tar_writer
 from sampan.oci.descriptor import Descriptor
-from sampan.oci.digest import Digest, hex_of
+from sampan.oci.digest import DiffID, Digest, hex_of
 from sampan.oci.index import (
     CONTAINERD_NAME,
     INDEX_FILE,
@@ -28,6 +29,7 @@ from sampan.oci.index import (
 )
 from sampan.oci.manifest import parse_manifest
 from sampan.oci.reference import Reference
+from sampan.oci.tar import Read
 
 _PIECE = 1 << 20
 
@@ -43,9 +45,10 @@ class Selection:
 async def archive(content: ContentStore, selections: Sequence[Selection]) -> AsyncIterator[bytes]:
     """Stream the archive in pieces of at most 1 MiB and their padding."""
     with ExitStack() as stack:
-        blobs = {digest: content.open(digest) for digest in _digests(content, selections)}
-        for blob in blobs.values():
-            stack.enter_context(blob)
+        blobs = {
+            digest: stack.enter_context(content.open(digest))
+            for digest in _digests(content, selections)
+        }
         yield tar_writer.header(tar_writer.directory_entry("blobs")) + tar_writer.header(
             tar_writer.directory_entry("blobs/sha256")
         )
@@ -55,9 +58,56 @@ async def archive(content: ContentStore, selections: Sequence[Selection]) -> Asy
             while piece := await asyncio.to_thread(blob.read, _PIECE):
                 yield piece
             yield tar_writer.padding(size)
+        for diff_id, digest in _plain_copies(content, selections).items():
+            async for piece in _plain_layer(content, diff_id, digest):
+                yield piece
         for name, data in _metadata(content, selections):
             yield _small_file(name, data)
         yield tar_writer.END
+
+
+async def _plain_layer(
+    content: ContentStore, diff_id: DiffID, digest: Digest
+) -> AsyncIterator[bytes]:
+    """A layer's plain tar as a member; it is decompressed once before, to learn its size."""
+    with content.open(digest) as blob:
+        read, _ = decompressed(blob.read)
+        size = await asyncio.to_thread(_length, read)
+        blob.seek(0)
+        read, _ = decompressed(blob.read)
+        yield tar_writer.header(tar_writer.file_entry(_path(diff_id), size))
+        while piece := await asyncio.to_thread(read, _PIECE):
+            yield piece
+        yield tar_writer.padding(size)
+
+
+def _length(read: Read) -> int:
+    total = 0
+    while piece := read(_PIECE):
+        total += len(piece)
+    return total
+
+
+def _plain_copies(content: ContentStore, selections: Sequence[Selection]) -> dict[DiffID, Digest]:
+    """The layers whose compression a docker-archive's readers need not know (dockerd 20.10 knows
+    gzip, not zstd): they are in the archive plain, too."""
+    return {
+        diff_id: digest
+        for selection in selections
+        for diff_id, digest in zip(
+            selection.image.layers, _layer_blobs(content, selection.image), strict=True
+        )
+        if _needs_plain_copy(content, digest)
+    }
+
+
+def _needs_plain_copy(content: ContentStore, digest: Digest) -> bool:
+    with content.open(digest) as blob:
+        return compression_of(blob.read(10)) not in ("", "gzip")
+
+
+def _layer_blobs(content: ContentStore, image: Image) -> list[Digest]:
+    return image_blobs(content, image)[:-2]
 
 
 def layout_index(images: Sequence[Selection]) -> bytes:
@@ -103,7 +153,12 @@ def _metadata(content: ContentStore, selections: Sequence[Selection]) -> list[tu
     items = []
     repositories: dict[str, dict[str, str]] = {}
     for selection in selections:
-        layers = image_blobs(content, selection.image)[:-2]
+        layers = [
+            Digest(diff_id) if _needs_plain_copy(content, digest) else digest
+            for diff_id, digest in zip(
+                selection.image.layers, _layer_blobs(content, selection.image), strict=True
+            )
+        ]
         tags = [reference for reference in selection.references if reference.tag]
         items.append(
             {
@@ -125,7 +180,7 @@ def _metadata(content: ContentStore, selections: Sequence[Selection]) -> list[tu
     return files
 
 
-def _path(digest: Digest) -> str:
+def _path(digest: Digest | DiffID) -> str:
     return f"blobs/sha256/{hex_of(digest)}"
 
 

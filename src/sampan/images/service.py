@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sampan.content.store import ContentStore
-from sampan.errors import InvalidArgument
+from sampan.errors import Conflict, InvalidArgument
 from sampan.images import save as saving
 from sampan.images.catalog import Catalog
 from sampan.images.filters import select
@@ -232,7 +232,10 @@ class Images:
         removed = [self._untag(image, item) for item in gone]
         if image.references:
             return removed
-        check_delete(image, users, force=force, referenced=False)
+        try:
+            check_delete(image, users, force=force, referenced=False)
+        except Conflict:
+            return removed  # the name is gone, the image stays without one: what dockerd does
         return removed + self._delete(image)
 
     def _by_id(self, image: Image, users: Users, *, force: bool) -> builtins.list[dict[str, str]]:
@@ -338,20 +341,17 @@ class Images:
         return reference
 
     def _selected(self, text: str) -> builtins.list[tuple[Image, builtins.list[Reference]]]:
-        image_or_none = None
         try:
             reference = parse_reference(text)
         except InvalidArgument:
-            return [(self.resolve(text), [])]
+            return [(self.resolve(text), [])]  # a whole ID
         if not reference.tag and not reference.digest:
             tags = self._catalog.tags_of(reference.repository)
-            if tags:
-                return [(image, [tag]) for tag, image in tags]
-        else:
-            image_or_none = self._catalog.by_reference(reference)
-        if image_or_none is not None:
-            return [(image_or_none, [reference] if not reference.digest else [])]
-        return [(self.resolve(text), [])]
+            return [(image, [tag]) for tag, image in tags] or [(self.resolve(text), [])]
+        image = self._catalog.by_reference(reference)
+        if image is None:
+            return [(self.resolve(text), [])]  # `host:latest`, `sha256:<prefix>`, or nothing
+        return [(image, [] if reference.digest else [reference])]
 
     async def _saving(self, selections: Sequence[saving.Selection]) -> AsyncIterator[bytes]:
         with self._hold():
