@@ -47,14 +47,14 @@ class Stream:
     def __init__(self, call: Call, content_type: str, *, status: int = 200) -> None:
         self._call = call
         self.response = web.StreamResponse(
-            status=status, headers={**call.request["headers"], "Content-Type": content_type}
+            status=status, headers={**call.answer_headers, "Content-Type": content_type}
         )
 
     async def __aenter__(self) -> Stream:
         task = asyncio.current_task()
         assert task is not None
         self._call.connection.call_when_lost(task.cancel)
-        self._call.request["begun"] = True
+        self._call.begun = True
         await self.response.prepare(self._call.request)
         return self
 

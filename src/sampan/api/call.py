@@ -26,20 +26,17 @@ class Call:
     """A request: what it asks for, in which version, and its body.
 
     `version` is None for a path without one. `parameters` are the path's placeholders in order.
+    `answer_headers` stand in every answer; `begun` is true once a head that cannot be taken back
+    was sent.
     """
 
-    def __init__(
-        self,
-        request: BaseRequest,
-        *,
-        version: Version | None,
-        query: str,
-        parameters: list[str] | None = None,
-    ) -> None:
+    def __init__(self, request: BaseRequest, answer_headers: Mapping[str, str]) -> None:
         self.request = request
-        self.version = version
-        self.parameters = parameters or []
-        self._query_text = query
+        self.answer_headers = answer_headers
+        self.begun = False
+        self.version: Version | None = None
+        self.parameters: list[str] = []
+        self.query_text = ""
 
     @property
     def effective_version(self) -> Version:
@@ -58,9 +55,9 @@ class Call:
 
     @cached_property
     def query(self) -> Mapping[str, list[str]]:
-        if not self._query_text:
+        if not self.query_text:
             return {}
-        return parse_qs(self._query_text, keep_blank_values=True, errors="replace")
+        return parse_qs(self.query_text, keep_blank_values=True, errors="replace")
 
     def text(self, name: str, default: str = "") -> str:
         """A parameter's first value."""

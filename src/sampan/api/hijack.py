@@ -130,5 +130,5 @@ def _head(call: Call, content_type: str, *, upgrade: bool) -> bytes:
     lines.append(f"Content-Type: {content_type}")
     if upgrade:
         lines += ["Connection: Upgrade", "Upgrade: tcp"]
-    lines += [f"{name}: {value}" for name, value in call.request["headers"].items()]
+    lines += [f"{name}: {value}" for name, value in call.answer_headers.items()]
     return "\r\n".join([*lines, "", ""]).encode()

@@ -66,32 +66,23 @@ class ApiServer:
 
     async def handle(self, request: BaseRequest) -> web.StreamResponse:
         """Answer one request; every failure is an answer too."""
-        request["headers"] = self._headers
         started = time.monotonic()
         connection = request.protocol
         assert isinstance(connection, Connection)
-        version: versions.Version | None = None
+        call = Call(request, self._headers)
         try:
-            path, _, query = _target(request.raw_path)
-            version, path = versions.split_version(path)
-            found = self._router.find(request.method, path)
-            if found is None:
-                raise NotFound("page not found")
-            route, parameters = found
-            response = await route.target(
-                Call(request, version=version, query=query, parameters=parameters)
-            )
+            response = await self._dispatch(call)
         except ConnectionError:
             raise  # the client went away; aiohttp drops the connection
         except SampanError as failure:
-            if "begun" in request:
+            if call.begun:
                 raise _broken_off(request) from failure
-            response = self._refusal(status_of(failure), text_of(failure), version)
+            response = self._refusal(status_of(failure), text_of(failure), call.version)
         except Exception as error:
             log.exception("%s %s", request.method, request.raw_path)
-            if "begun" in request:
+            if call.begun:
                 raise _broken_off(request) from error
-            response = self._refusal(500, str(error) or type(error).__name__, version)
+            response = self._refusal(500, str(error) or type(error).__name__, call.version)
         connection.release_held()
         log.debug(
             "%s %s %d %.1f ms",
@@ -103,6 +94,15 @@ class ApiServer:
         if not response.prepared:
             response.headers.update(self._headers)
         return response
+
+    async def _dispatch(self, call: Call) -> web.StreamResponse:
+        path, _, call.query_text = _target(call.request.raw_path)
+        call.version, path = versions.split_version(path)
+        found = self._router.find(call.request.method, path)
+        if found is None:
+            raise NotFound("page not found")
+        route, call.parameters = found
+        return await route.target(call)
 
     def _refusal(self, status: int, message: str, version: versions.Version | None) -> web.Response:
         if status == 304:

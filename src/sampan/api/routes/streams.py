@@ -61,8 +61,8 @@ class StreamRoutes:
         check_attachable(container)
         options = attach_options(call)
         websocket = web.WebSocketResponse(compress=False)
-        websocket.headers.update(call.request["headers"])
-        call.request["begun"] = True
+        websocket.headers.update(call.answer_headers)
+        call.begun = True
         await websocket.prepare(call.request)
         near, stream = socket_pair()
         reader, writer = await asyncio.open_connection(sock=near)
