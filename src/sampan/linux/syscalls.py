@@ -310,12 +310,13 @@ def pidfd_getfd(pidfd: int, fd: int) -> int:
     return check(libc.syscall(SYS_pidfd_getfd, pidfd, fd, 0), "pidfd_getfd")
 
 
-def prctl(option: int, *arguments: int) -> int:
-    """Operate on this process; see prctl(2). Missing arguments are 0."""
-    words = [ctypes.c_ulong(word) for word in arguments] + [ctypes.c_ulong(0)] * (
-        4 - len(arguments)
-    )
-    return check(libc.prctl(option, *words), "prctl")
+_prctl = libc.prctl
+_prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+
+
+def prctl(option: int, second: int = 0, third: int = 0, fourth: int = 0, fifth: int = 0) -> int:
+    """Operate on this process; see prctl(2)."""
+    return check(_prctl(option, second, third, fourth, fifth), "prctl")
 
 
 def personality(persona: int) -> int:

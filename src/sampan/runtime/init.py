@@ -256,6 +256,8 @@ def _settle(birth: Birth, proc_fd: int, master: int) -> None:
 
 
 def _wait_for_start(birth: Birth) -> None:
+    if not birth.launch.wait_for_start:
+        return
     listener = birth.launch.start_listener
     if listener is not None:
         birth.sock.close()

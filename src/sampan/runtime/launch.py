@@ -47,7 +47,8 @@ class Launch:
     `preserve_fds`: how many descriptors from 3 on the program inherits. `reaper`: PID 1 is the
     runtime's own reaper and the program its child. `die_with_parent`: the kernel kills the container
     when the calling thread ends. `start_listener`: init waits there for START instead of on the
-    connection that `create` keeps.
+    connection that `create` keeps. Without `wait_for_start` init does not wait at all: `create` returns
+    as soon as the program was found, and `Container.start` only hears whether the exec succeeded.
     """
 
     __slots__ = (
@@ -67,6 +68,7 @@ class Launch:
         "stdio",
         "systemd_cgroup",
         "trace",
+        "wait_for_start",
     )
 
     def __init__(
@@ -88,6 +90,7 @@ class Launch:
         reaper: bool = False,
         die_with_parent: bool = True,
         start_listener: Socket | None = None,
+        wait_for_start: bool = True,
     ) -> None:
         self.container_id = container_id
         self.bundle = bundle
@@ -105,6 +108,7 @@ class Launch:
         self.reaper = reaper
         self.die_with_parent = die_with_parent
         self.start_listener = start_listener
+        self.wait_for_start = wait_for_start
 
 
 class Container:
@@ -114,7 +118,17 @@ class Container:
     deletes `cgroup` after it.
     """
 
-    __slots__ = ("_sock", "_undo", "cgroup", "console_fd", "pid", "pidfd", "trace", "warnings")
+    __slots__ = (
+        "_sock",
+        "_started",
+        "_undo",
+        "cgroup",
+        "console_fd",
+        "pid",
+        "pidfd",
+        "trace",
+        "warnings",
+    )
 
     def __init__(
         self,
@@ -127,6 +141,7 @@ class Container:
         sock: Socket,
         undo: Undo,
         trace: Trace | None,
+        started: bool,
     ) -> None:
         self.pid = pid
         self.pidfd = pidfd
@@ -135,6 +150,7 @@ class Container:
         self.warnings = warnings
         self.trace = trace
         self._sock = sock
+        self._started = started
         self._undo = undo
 
     def start(self) -> None:
@@ -145,7 +161,7 @@ class Container:
                 what belongs to it are gone then.
         """
         try:
-            start_over(self._sock)
+            start_over(self._sock, told=self._started)
         except RuntimeFailure:
             self._undo.run()
             raise
@@ -156,14 +172,15 @@ class Container:
             self.trace.mark("exec")
 
 
-def start_over(sock: Socket) -> None:
-    """Say START over a connection to init and wait until the program runs.
+def start_over(sock: Socket, *, told: bool = False) -> None:
+    """Say START (unless init was `told` before) and wait until the program runs.
 
     Raises:
         RuntimeFailure: init said why not, or had ended before.
     """
     try:
-        messages.send(sock, messages.START)
+        if not told:
+            messages.send(sock, messages.START)
     except OSError as error:
         raise RuntimeFailure("start", "the container's init process has ended") from error
     messages.receive(sock)
@@ -305,6 +322,7 @@ def _raise_up(
         sock=sock,
         undo=undo,
         trace=launch.trace,
+        started=not launch.wait_for_start,
     )
 
 

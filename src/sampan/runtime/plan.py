@@ -103,7 +103,7 @@ class Plan:
         self.propagation = _propagation(self.linux)
         self.mounts = [_mount_step(raw) for raw in config.get("mounts") or ()]
         self.sysctls = _sysctls(self)
-        self.resources = _resources(self.linux)
+        self.resources = device_resources(self.linux.get("resources") or {})
         self.hooks: dict[str, list[dict[str, Any]]] = _hooks(config)
         self.device_setup = not any(
             step.mount.target.rstrip("/") == "/dev" and step.options.bind for step in self.mounts
@@ -217,8 +217,9 @@ def _sysctl_namespace(dotted: str) -> str | None:
     return None
 
 
-def _resources(linux: Mapping[str, Any]) -> dict[str, Any]:
-    resources = dict(linux.get("resources") or {})
+def device_resources(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """`linux.resources` with the rules that every container needs behind its own device rules."""
+    resources = dict(asked)
     rules = list(resources.get("devices") or ())
     if rules and not _allows_all(rules):
         resources["devices"] = rules + list(_DEFAULT_DEVICE_RULES)
