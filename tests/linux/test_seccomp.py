@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from sampan.engine.seccomp_profile import default_profile
 from sampan.errors import RuntimeFailure
-from sampan.linux import seccomp
+from sampan.linux import seccomp, seccomp_bpf, seccomp_compile
+from sampan.linux.seccomp_compile import ACTIONS
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 
@@ -211,6 +213,127 @@ def test_x32_calls_are_judged_by_their_own_rules() -> None:
     assert under(without, lambda: call(x32 | 999)) == -signal.SIGSYS  # another architecture
 
 
+# -- the search tree decides as libseccomp does ------------------------------------------------
+
+AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7, "i386": 0x40000003, "s390": 0x16}
+
+
+def interpret(
+    program: list[tuple[int, int, int, int]], number: int, arch: int, args: list[int]
+) -> int:
+    """What a classic BPF program returns for a call."""
+    data = struct.pack("<IIQ6Q", number, arch, 0, *args)
+    accumulator = index = at = 0
+    memory = [0] * 16
+    while True:
+        code, true, false, value = program[at]
+        at += 1
+        match code:
+            case 0x20:
+                (accumulator,) = struct.unpack_from("<I", data, value)
+            case 0x60:
+                accumulator = memory[value]
+            case 0x02:
+                memory[value] = accumulator
+            case 0x07:
+                index = accumulator
+            case 0x87:
+                accumulator = index
+            case 0x54:
+                accumulator &= value
+            case 0x05:
+                at += value
+            case 0x15:
+                at += true if accumulator == value else false
+            case 0x25:
+                at += true if accumulator > value else false
+            case 0x35:
+                at += true if accumulator >= value else false
+            case 0x45:
+                at += true if accumulator & value else false
+            case 0x06:
+                return value
+            case _:
+                raise AssertionError(f"instruction {code:#x}")
+
+
+def instructions(program: bytes) -> list[tuple[int, int, int, int]]:
+    return list(struct.iter_unpack("<HBBI", program))
+
+
+def everything_to_libseccomp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave to the tree only what libseccomp does not know, and ENOSYS."""
+    split = seccomp_compile._split
+
+    def changed(library: Any, rules: Any, default: int, architectures: list[int]) -> Any:
+        simple, _ = split(library, rules, default, architectures)
+        intricate = {}
+        for name, each in rules.items():
+            numbers = seccomp_compile._numbers(library, name, architectures)
+            if numbers is not None and name not in seccomp_compile._NEWER:
+                intricate[name] = each
+                for token, number in zip(architectures, numbers, strict=True):
+                    simple[token].actions.pop(number, None)
+        return simple, intricate
+
+    monkeypatch.setattr(seccomp_compile, "_split", changed)
+
+
+MIXED = profile(
+    rule("read", "write", "close", "exit_group", "futex", "socketcall", action="SCMP_ACT_ALLOW"),
+    rule("socket", action="SCMP_ACT_ALLOW", args=[{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}]),
+    rule("accept4", "bind", "shmget", "chown32", "waitpid", action="SCMP_ACT_ALLOW"),
+    rule("ptrace", "mseal", "chmod", errnoRet=7),
+    rule("openat", action="SCMP_ACT_LOG"),
+    rule("mkdir", action="SCMP_ACT_KILL_PROCESS"),
+    default="SCMP_ACT_ERRNO",
+    architectures=["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+)
+
+
+@pytest.mark.parametrize("kind", ["docker", "docker, privileges", "mixed", "few denied"])
+def test_tree_decides_as_libseccomp(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For every call of every architecture, with several arguments."""
+    text = {
+        "docker": default_profile(["CAP_CHOWN"]),
+        "docker, privileges": default_profile(["CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_BPF"]),
+        "mixed": MIXED if X86_64 else {**MIXED, "architectures": []},
+        "few denied": profile(rule("mkdir", "socket", "kexec_load", "mseal")),
+    }[kind]
+    fast = instructions(seccomp.compile_profile(text))
+    everything_to_libseccomp(monkeypatch)
+    slow = instructions(seccomp.compile_profile(text))
+    assert len(fast) < len(slow) / 2 or not kind.startswith("docker")
+    numbers = [*range(560), 999, 0xFFFFFFFF]
+    if X86_64:
+        numbers += [number | 0x40000000 for number in range(560)]
+    arguments = [[0] * 6, [1, 0x10000000, 0, 0, 0, 0], [40, 3, 3, 3, 3, 3], [0x20008, 0] + [0] * 4]
+    for arch in AUDIT_ARCH.values():
+        for number in numbers:
+            for args in arguments:
+                got = interpret(fast, number, arch, args)
+                assert got == interpret(slow, number, arch, args), (hex(arch), number, args)
+
+
+def test_a_name_with_two_answers_is_libseccomps_business() -> None:
+    program = seccomp.compile_profile(
+        profile(rule("getpgid", args=[{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}]))
+    )
+    number = 121 if X86_64 else 155
+    assert under(program, lambda: int([call(number, 1), call(number, 0)] != [errno.EPERM, 0])) == 0
+
+
+def test_long_tables_are_split() -> None:
+    """More ranges than a conditional jump can skip."""
+    calls = {2 * number: 0x7FFF0000 for number in range(700)}
+    ranges = seccomp_bpf.ranges(calls, (2000, 0x50026))
+    program = [*instructions(seccomp_bpf.program([(1, ranges)])), (0x06, 0, 0, 7)]
+    for number in range(2100):
+        expected = calls.get(number, 7) if number <= 2000 else 0x50026
+        assert interpret(program, number, 1, [0] * 6) == expected
+    assert interpret(program, 0, 2, [0] * 6) == 7
+
+
 # -- refusals ----------------------------------------------------------------------------------
 
 
@@ -267,7 +390,7 @@ def test_flags_and_listener() -> None:
 
 
 def test_actions_of_this_kernel() -> None:
-    assert all(seccomp.action_available(name) for name in seccomp.ACTIONS)
+    assert all(seccomp.action_available(value) for value in ACTIONS.values())
 
 
 # -- the cache ---------------------------------------------------------------------------------
