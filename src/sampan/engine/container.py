@@ -242,13 +242,17 @@ class Container:
 
     def resolve(self, *conditions: str) -> None:
         """Answer everybody who waits for one of `conditions`."""
-        for condition, future in list(self._waiters):
-            if condition in conditions and not future.done():
-                future.set_result(self.result())
+        self._answer(conditions, self.result())
 
     def fail_waiters(self) -> None:
-        """Answer all who wait: nothing more will happen to this container."""
-        self.resolve("not-running", "next-exit", "removed")
+        """The container is gone: answer all who wait, those for the removal without an error."""
+        self._answer(("not-running", "next-exit"), self.result())
+        self._answer(("removed",), WaitResult(exit_code=self.state.exit_code))
+
+    def _answer(self, conditions: tuple[str, ...], result: WaitResult) -> None:
+        for condition, future in list(self._waiters):
+            if condition in conditions and not future.done():
+                future.set_result(result)
 
     def close_parked(self) -> None:
         """Hang up on clients that were waiting for a start that will not come."""

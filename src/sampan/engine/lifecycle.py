@@ -95,6 +95,7 @@ class Lifecycle:
             try:
                 shim = await self._launch(container, trace)
             except SampanError as failure:
+                _explain(failure)
                 self._start_failed(container, failure)
                 raise
             except BaseException:
@@ -431,6 +432,16 @@ def exit_code_of(failure: SampanError) -> int:
             return COMMAND_NOT_FOUND
         return COMMAND_NOT_EXECUTABLE
     return START_FAILED
+
+
+def _explain(failure: SampanError) -> None:
+    """Add dockerd's advice to the kernel's terse word for a file in a directory's place."""
+    if isinstance(failure, RuntimeFailure) and failure.stage.startswith("mount"):
+        if failure.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+            failure.hint = failure.hint or (
+                "Are you trying to mount a directory onto a file (or vice-versa)? Check if the "
+                "specified host path exists and is the expected type"
+            )
 
 
 def _check_startable(container: Container) -> None:
