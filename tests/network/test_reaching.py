@@ -182,6 +182,24 @@ def test_a_foreign_table_that_drops_is_warned_of(world: World, bridge: MakeBridg
     assert "inet mine passage" in network.warnings[0]
 
 
+@pytest.mark.parametrize(("interface", "warnings"), [("lan0", 1), ("sampan0", 0)])
+def test_firewalld_is_told_of_unless_it_knows(
+    world: World, bridge: MakeBridge, interface: str, warnings: int
+) -> None:
+    """Its zones reject what comes from an interface in none of them."""
+    world.run(
+        "nft",
+        "-f",
+        "-",
+        stdin="add table inet firewalld\n"
+        "add chain inet firewalld filter_FORWARD { type filter hook forward priority 10; }\n"
+        f'add rule inet firewalld filter_FORWARD iifname "{interface}" accept\n',
+    )
+    network = bridge()
+    assert len(network.warnings) == warnings
+    assert all("firewall-cmd" in text for text in network.warnings)
+
+
 @pytest.mark.vm
 def test_nothing_lingers_after_the_namespace_dies(world: World, bridge: MakeBridge) -> None:
     """No interface is deleted by anybody: the pair goes with the container's namespace."""

@@ -48,12 +48,7 @@ class Firewall:
         if any(_is_iptables_forward(chain) for chain in chains):
             self._accept_in_iptables()
         self._accept_in_legacy_iptables()
-        return [
-            f"chain {chain['family']} {chain['table']} {chain['name']} drops forwarded packets: "
-            f"containers reach the outside only if it accepts those of {self.bridge}"
-            for chain in chains
-            if self._blocks(chain)
-        ]
+        return self._warnings(chains)
 
     def intact(self) -> bool:
         """Whether everything `install` put in place under nftables is still there."""
@@ -127,6 +122,26 @@ class Firewall:
     def _legacy_rules(self) -> list[list[str]]:
         mark = ["-m", "comment", "--comment", self.table, "-j", "ACCEPT"]
         return [["-i", self.bridge, *mark], ["-o", self.bridge, *mark]]
+
+    def _warnings(self, chains: list[dict[str, Any]]) -> list[str]:
+        """Who else will drop what containers send, and what to do about it."""
+        found = [
+            f"chain {chain['family']} {chain['table']} {chain['name']} drops forwarded packets: "
+            f"containers reach the outside only if it accepts those of {self.bridge}"
+            for chain in chains
+            if self._blocks(chain)
+        ]
+        if any(chain["table"] == "firewalld" for chain in chains) and not self._in_a_zone():
+            found.append(
+                f"firewalld rejects what containers send until {self.bridge} is in a zone: "
+                f"firewall-cmd --permanent --zone=trusted --add-interface={self.bridge} "
+                "&& firewall-cmd --reload"
+            )
+        return found
+
+    def _in_a_zone(self) -> bool:
+        """Whether firewalld's rules name our bridge."""
+        return f'"{self.bridge}"' in self._nft.run("list table inet firewalld")
 
     def _blocks(self, chain: dict[str, Any]) -> bool:
         return (
