@@ -436,12 +436,13 @@ def exit_code_of(failure: SampanError) -> int:
 
 def _explain(failure: SampanError) -> None:
     """Add dockerd's advice to the kernel's terse word for a file in a directory's place."""
-    if isinstance(failure, RuntimeFailure) and failure.stage.startswith("mount"):
-        if failure.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
-            failure.hint = failure.hint or (
-                "Are you trying to mount a directory onto a file (or vice-versa)? Check if the "
-                "specified host path exists and is the expected type"
-            )
+    if not isinstance(failure, RuntimeFailure) or not failure.stage.startswith("mount"):
+        return
+    if failure.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+        failure.hint = failure.hint or (
+            "Are you trying to mount a directory onto a file (or vice-versa)? Check if the "
+            "specified host path exists and is the expected type"
+        )
 
 
 def _check_startable(container: Container) -> None:
