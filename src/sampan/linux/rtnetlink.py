@@ -41,7 +41,8 @@ _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _ERROR = struct.Struct("=i")
 _U32 = struct.Struct("=I")
-_RECEIVE_BYTES = 65536  # the kernel fills at most 32 KiB a datagram of a dump
+_DUMP_BYTES = 65536  # the kernel fills at most 32 KiB a datagram of a dump
+_ANSWER_BYTES = 4096  # capped answers hold a header and a sentence
 
 
 class Request:
@@ -108,7 +109,7 @@ def transact(requests: Sequence[Request]) -> None:
         sock.send(b"".join(packed))
         failure: OSError | None = None
         while True:
-            for type, flags, sequence, body in _messages(sock.recv(_RECEIVE_BYTES)):
+            for type, flags, sequence, body in _messages(sock.recv(_ANSWER_BYTES)):
                 if type != NLMSG_ERROR:
                     continue
                 (code,) = _ERROR.unpack_from(body)
@@ -140,7 +141,7 @@ def _dump_once(request: Request) -> list[bytes] | None:
     try:
         sock.send(_pack(request, 1, NLM_F_DUMP))
         while True:
-            for type, flags, _, body in _messages(sock.recv(_RECEIVE_BYTES)):
+            for type, flags, _, body in _messages(sock.recv(_DUMP_BYTES)):
                 consistent = consistent and not flags & NLM_F_DUMP_INTR
                 if type == NLMSG_DONE:
                     return bodies if consistent else None
