@@ -39,7 +39,9 @@ def write_file(path: str, chunks: Iterable[bytes]) -> None:
     """
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
-        raise CommandError(f"failed to save image: invalid output path: stat {folder}: no such file or directory")
+        raise CommandError(
+            f"failed to save image: invalid output path: stat {folder}: no such file or directory"
+        )
     if os.path.isdir(path):
         raise CommandError(f"failed to save image: cannot write to {path}: it is a directory")
     partial = os.path.join(folder, f".docker_temp_{os.getpid()}")

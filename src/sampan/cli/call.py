@@ -6,12 +6,13 @@ import sys
 
 from sampan.cli.client import Client, parse_address
 from sampan.cli.failures import CommandError, ConnectError
+from sampan.cli.roots import exec_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sampan.cli.flags import Parsed
+    from typing import Any
 
-DEFAULT_EXEC_ROOT = "/run/sampan"
+    from sampan.cli.flags import Parsed
 
 
 class Call:
@@ -46,6 +47,10 @@ class Call:
         """A repeated flag's values."""
         return list(self._values[flag])
 
+    def values(self, flag: str) -> list[dict[str, Any]]:
+        """A repeated flag's values, read into objects of the API."""
+        return list(self._values[flag])
+
     def pairs(self, flag: str) -> list[tuple[str, str]]:
         """A repeated name=value flag's values."""
         return list(self._values[flag])
@@ -67,7 +72,17 @@ class Call:
     @property
     def default_url(self) -> str:
         """The socket of the engine that belongs to this machine, or to SAMPAN_EXEC_ROOT."""
-        return f"unix://{self.environ.get('SAMPAN_EXEC_ROOT', DEFAULT_EXEC_ROOT)}/sampan.sock"
+        return f"unix://{exec_root(self.environ)}/sampan.sock"
+
+    def running_client(self) -> Client:
+        """The engine's client, if an engine answers; none is started.
+
+        Raises:
+            ConnectError: none does.
+        """
+        client = Client(parse_address(self.address_url))
+        client.idle = client.connect()
+        return client
 
     @property
     def client(self) -> Client:

@@ -288,7 +288,9 @@ class Client:
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """Send a request with a JSON body, if any; the decoded JSON of the answer, None if empty."""
-        data = jsontext.encode(body).encode("utf-8", "surrogateescape") if body is not None else None
+        data = (
+            jsontext.encode(body).encode("utf-8", "surrogateescape") if body is not None else None
+        )
         text = self.open(method, path, data).read()
         return jsontext.decode(text.decode("utf-8", "replace")) if text.strip() else None
 
@@ -298,7 +300,9 @@ class Client:
         Raises:
             ApiError: the engine refused.
         """
-        data = jsontext.encode(body).encode("utf-8", "surrogateescape") if body is not None else None
+        data = (
+            jsontext.encode(body).encode("utf-8", "surrogateescape") if body is not None else None
+        )
         upgrade = "Connection: Upgrade\r\nUpgrade: tcp\r\n"
         try:
             connection = self.send("POST", path, data, extra=upgrade, fresh=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-
 from sampan.cli.client import query
 from sampan.cli.failures import ApiError, CommandError
 
@@ -26,7 +25,7 @@ def create(call: Call, body: dict[str, Any]) -> str:
     pull = call.text("pull")
     if pull not in PULL_CHOICES:
         raise CommandError(
-            f"invalid pull option: '{pull}': must be one of \"always\", \"missing\" or \"never\""
+            f'invalid pull option: \'{pull}\': must be one of "always", "missing" or "never"'
         )
     if call.on("use-api-socket"):
         raise CommandError("--use-api-socket is not supported: bind mount the engine's socket")
@@ -77,5 +76,3 @@ def _write_cidfile(path: str, identifier: str) -> None:
             file.write(identifier)
     except OSError as error:
         raise CommandError(f"failed to create the container ID file: {error}") from None
-
-

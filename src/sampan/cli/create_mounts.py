@@ -77,9 +77,7 @@ def _boolean(text: str, name: str, mark: str, value: str) -> bool:
         raise _invalid(text, f"invalid value for {name}: {value}") from None
 
 
-def _option(
-    text: str, groups: dict[str, dict[str, Any]], name: str, mark: str, value: str
-) -> None:
+def _option(text: str, groups: dict[str, dict[str, Any]], name: str, mark: str, value: str) -> None:
     group, _, rest = name.partition("-")
     if group == "bind" and rest == "propagation":
         groups.setdefault("bind", {})["Propagation"] = value.lower()

@@ -64,7 +64,11 @@ def _expose_range(text: str, span: str) -> tuple[int, int]:
     for part in (low, high)[: 2 if mark else 1]:
         if not part.isdecimal() or int(part) > 65535:
             reason = "value out of range" if part.isdecimal() else "invalid syntax"
-            problem = f'strconv.ParseUint: parsing "{part}": {reason}' if part else "empty string specified for ports."
+            problem = (
+                f'strconv.ParseUint: parsing "{part}": {reason}'
+                if part
+                else "empty string specified for ports."
+            )
             raise CommandError(f"invalid range format for --expose: {text}, error: {problem}")
     first, last = int(low), int(high or low)
     if last < first:
@@ -91,7 +95,11 @@ def _short_form(text: str) -> str:
     unknown = set(fields) - {"target", "published", "protocol", "mode"}
     if unknown or not fields.get("target", "").isdecimal():
         raise CommandError(f"invalid publish option: {text}")
-    return f"{fields.get('published', '')}:{fields['target']}/{fields.get('protocol', 'tcp')}".lstrip(":")
+    return (
+        f"{fields.get('published', '')}:{fields['target']}/{fields.get('protocol', 'tcp')}".lstrip(
+            ":"
+        )
+    )
 
 
 def _published(text: str) -> Iterator[tuple[str, str, str]]:
@@ -110,7 +118,9 @@ def _published(text: str) -> Iterator[tuple[str, str, str]]:
     host_first, host_last = _port_range(host, "hostPort") if host else (0, 0)
     if host and host_last - host_first != last - first:
         if first != last:
-            raise CommandError(f"invalid ranges specified for container and host Ports: {container} and {host}")
+            raise CommandError(
+                f"invalid ranges specified for container and host Ports: {container} and {host}"
+            )
         yield f"{first}/{protocol}", address, f"{host_first}-{host_last}"
         return
     for offset in range(last - first + 1):
@@ -224,7 +234,9 @@ def _profile(path: str) -> str:
     except OSError as error:
         raise CommandError(f"{lead}: open {path}: {str(error.strerror).lower()}") from None
     except ValueError as error:
-        raise CommandError(f"compacting json for seccomp profile ({path}) failed: {error}") from None
+        raise CommandError(
+            f"compacting json for seccomp profile ({path}) failed: {error}"
+        ) from None
 
 
 def health(call: Call) -> dict[str, Any]:
@@ -262,9 +274,13 @@ def networks(call: Call, host: dict[str, Any], names: list[str]) -> dict[str, An
         if index == 0:
             _from_flags(call, network)
         if len(wanted) > 1 and not _is_user_defined(network["name"]):
-            raise CommandError("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
+            raise CommandError(
+                "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
+            )
         if network["aliases"] and not _is_user_defined(network["name"]):
-            raise CommandError("network-scoped aliases are only supported for user-defined networks")
+            raise CommandError(
+                "network-scoped aliases are only supported for user-defined networks"
+            )
         if len(wanted) > 1 or _special(network):
             endpoints[network["name"]] = _endpoint(network)
     return endpoints

@@ -193,7 +193,9 @@ def _host_extras(call: Call, host: dict[str, Any]) -> None:
     if call.text("runtime"):
         host["Runtime"] = call.text("runtime")
     if call["tmpfs"]:
-        host["Tmpfs"] = {path: rest for path, _, rest in (t.partition(":") for t in call.items("tmpfs"))}
+        host["Tmpfs"] = {
+            path: rest for path, _, rest in (t.partition(":") for t in call.items("tmpfs"))
+        }
     if call["sysctl"]:
         host["Sysctls"] = _table(call.items("sysctl"))
     if call["annotation"]:
@@ -221,11 +223,11 @@ def _resources(call: Call) -> dict[str, Any]:
         "NanoCpus": call.number("cpus"),
         "CgroupParent": call.text("cgroup-parent"),
         "BlkioWeight": call.number("blkio-weight"),
-        "BlkioWeightDevice": call["blkio-weight-device"],
-        "BlkioDeviceReadBps": call["device-read-bps"],
-        "BlkioDeviceWriteBps": call["device-write-bps"],
-        "BlkioDeviceReadIOps": call["device-read-iops"],
-        "BlkioDeviceWriteIOps": call["device-write-iops"],
+        "BlkioWeightDevice": call.values("blkio-weight-device"),
+        "BlkioDeviceReadBps": call.values("device-read-bps"),
+        "BlkioDeviceWriteBps": call.values("device-write-bps"),
+        "BlkioDeviceReadIOps": call.values("device-read-iops"),
+        "BlkioDeviceWriteIOps": call.values("device-write-iops"),
         "CpuPeriod": call.number("cpu-period"),
         "CpuQuota": call.number("cpu-quota"),
         "CpuRealtimePeriod": call.number("cpu-rt-period"),
@@ -240,7 +242,7 @@ def _resources(call: Call) -> dict[str, Any]:
         "MemorySwappiness": call.number("memory-swappiness"),
         "OomKillDisable": call.on("oom-kill-disable"),
         "PidsLimit": call.number("pids-limit"),
-        "Ulimits": sorted(call["ulimit"], key=lambda limit: limit["Name"]),
+        "Ulimits": sorted(call.values("ulimit"), key=lambda limit: limit["Name"]),
         "CpuCount": call.number("cpu-count"),
         "CpuPercent": call.number("cpu-percent"),
         "IOMaximumIOps": call.number("io-maxiops"),
@@ -302,10 +304,10 @@ def _console_size() -> list[int]:
 def _networks(call: Call, host: dict[str, Any]) -> dict[str, Any]:
     names = call.items("network") + call.items("net")
     special = ("ip", "ip6", "mac-address", "link-local-ip", "network-alias", "net-alias")
-    if len(names) < 2 and not call.changed.intersection(special) and not call["link"]:
-        if not names or "=" not in names[0]:
-            host["NetworkMode"] = names[0] if names else "default"
-            return {}
+    plain = not call.changed.intersection(special) and not call["link"]
+    if plain and len(names) < 2 and not any("=" in name for name in names):
+        host["NetworkMode"] = names[0] if names else "default"
+        return {}
     from sampan.cli import create_parts
 
     return create_parts.networks(call, host, names)

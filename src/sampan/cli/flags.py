@@ -98,7 +98,9 @@ def parse(rows: Sequence[Row], argv: Sequence[str], *, interspersed: bool = True
     return parsed
 
 
-def _long(rows: Sequence[Row], parsed: Parsed, word: str, argv: Sequence[str], position: int) -> int:
+def _long(
+    rows: Sequence[Row], parsed: Parsed, word: str, argv: Sequence[str], position: int
+) -> int:
     name, mark, value = word[2:].partition("=")
     if not name or name[0] == "-":
         raise FlagError(f"bad flag syntax: {word}")

@@ -65,8 +65,7 @@ def _struct(value: dict[str, Any], names: tuple[str, ...]) -> str:
 def _float(value: float) -> str:
     if value == int(value) and abs(value) < 1e21:
         return str(int(value))
-    text = repr(value)
-    return text
+    return repr(value)
 
 
 def true(value: Any) -> bool:
@@ -113,7 +112,10 @@ def _index(value: Any, *keys: Any) -> Any:
             if not isinstance(key, int):
                 raise FunctionError(f"cannot index slice/array with type {type(key).__name__}")
             if not 0 <= key < len(value):
-                raise FunctionError("reflect: slice index out of range" if isinstance(value, list) else f"index out of range: {key}")
+                edge = isinstance(value, list) and key == len(value)  # Go looks at the capacity
+                raise FunctionError(
+                    "reflect: slice index out of range" if edge else f"index out of range: {key}"
+                )
             value = value[key] if isinstance(value, list) else value.encode()[key]
         elif value is None or value is MISSING:
             raise FunctionError("index of untyped nil")
@@ -192,14 +194,27 @@ def _println(*values: Any) -> str:
 
 def _html(*values: Any) -> str:
     text = _print(*values)
-    for letter, escaped in (("&", "&amp;"), ("'", "&#39;"), ('"', "&#34;"), ("<", "&lt;"), (">", "&gt;")):
+    for letter, escaped in (
+        ("&", "&amp;"),
+        ("'", "&#39;"),
+        ('"', "&#34;"),
+        ("<", "&lt;"),
+        (">", "&gt;"),
+    ):
         text = text.replace(letter, escaped)
     return text
 
 
 def _js(*values: Any) -> str:
     text = _print(*values).replace("\\", "\\\\")
-    table = (("'", "\\'"), ('"', '\\"'), ("<", "\\u003C"), (">", "\\u003E"), ("&", "\\u0026"), ("=", "\\u003D"))
+    table = (
+        ("'", "\\'"),
+        ('"', '\\"'),
+        ("<", "\\u003C"),
+        (">", "\\u003E"),
+        ("&", "\\u0026"),
+        ("=", "\\u003D"),
+    )
     for letter, escaped in table:
         text = text.replace(letter, escaped)
     return text

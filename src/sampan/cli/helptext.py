@@ -70,7 +70,7 @@ def _overview(program: str) -> str:
 
 
 def _management(program: str, group: str) -> str:
-    rows = {}
+    rows: dict[str, str] = {}
     for name, row in table.COMMANDS.items():
         for alias in (name, *row[4]):
             if alias.startswith(group + " "):

@@ -75,9 +75,7 @@ def _print_template(form: str, found: list[Any]) -> None:
     try:
         program = template.parse(form.replace("\\t", "\t").replace("\\n", "\n"))
     except template.ParseError as error:
-        raise CommandError(
-            f"template parsing error: {error.detail}", status=64
-        ) from None
+        raise CommandError(f"template parsing error: {error.detail}", status=64) from None
     for value in found:
         try:
             sys.stdout.write(program.run(value) + "\n")

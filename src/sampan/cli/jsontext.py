@@ -28,18 +28,20 @@ class _Settings:
         raise ValueError(f"invalid JSON constant {name}")
 
 
+_make_encoder: Any
+_scan: Any
+_quote: Any
 try:
-    from _json import encode_basestring as _quote
-    from _json import make_encoder as _make_encoder
-    from _json import make_scanner as _make_scanner
+    import _json
 
-    _scan = _make_scanner(_Settings)
-except ImportError:  # another Python than CPython
-    from json.decoder import JSONDecoder
-    from json.encoder import encode_basestring as _quote  # type: ignore[assignment]
+    _make_encoder, _quote = _json.make_encoder, _json.encode_basestring
+    _scan = _json.make_scanner(_Settings)  # type: ignore[arg-type]
+except (ImportError, AttributeError):  # another Python than CPython
+    import json.decoder
+    import json.encoder
 
-    _make_encoder = None
-    _scan = JSONDecoder().raw_decode
+    _make_encoder, _quote = None, json.encoder.encode_basestring
+    _scan = json.decoder.JSONDecoder().raw_decode
 
 
 def decode(text: str) -> Any:
@@ -72,12 +74,12 @@ def decode_from(text: str, start: int) -> tuple[Any, int]:
 
 def quote(text: str) -> str:
     """`text` as a JSON string; no more is escaped than JSON demands."""
-    return _quote(text)
+    return str(_quote(text))
 
 
 def quote_html(text: str) -> str:
     """`text` as a JSON string with the escapes of Go's json.Marshal, which is HTML-safe."""
-    quoted = _quote(text)
+    quoted = str(_quote(text))
     if "<" in quoted or ">" in quoted or "&" in quoted:
         quoted = quoted.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     if "\u2028" in quoted or "\u2029" in quoted:
@@ -93,7 +95,9 @@ def encode(value: Any, *, html: bool = False) -> str:
     """`value` as compact JSON, keys in their order; `html` escapes as json.Marshal does."""
     if _make_encoder is None:
         return pretty(value, step="", newline="", colon=":")
-    encoder = _make_encoder(None, _refuse, quote_html if html else quote, None, ":", ",", False, False, True)
+    encoder = _make_encoder(
+        None, _refuse, quote_html if html else quote, None, ":", ",", False, False, True
+    )
     return "".join(encoder(value, 0))
 
 

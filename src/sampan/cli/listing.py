@@ -120,9 +120,7 @@ class Blank:
 def warn_about_quiet(call: Call) -> None:
     """Say that `--quiet` wins over `--format`."""
     if call.on("quiet") and call.text("format") not in ("", "table", "json", "raw"):
-        call.complain(
-            "WARNING: Ignoring custom format, because both --format and --quiet are set."
-        )
+        call.complain("WARNING: Ignoring custom format, because both --format and --quiet are set.")
 
 
 def print_list(

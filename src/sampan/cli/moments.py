@@ -37,7 +37,11 @@ def _seconds(nanoseconds: int) -> str:
 
 def _absolute(text: str) -> str:
     whole, dot, part = text.partition(".")
-    if whole.lstrip("-").isdecimal() and (not dot or part.isdecimal()) and len(whole.lstrip("-")) != 4:
+    if (
+        whole.lstrip("-").isdecimal()
+        and (not dot or part.isdecimal())
+        and len(whole.lstrip("-")) != 4
+    ):
         return f"{whole}.{part:0<9}" if dot else whole
     date, mark, clock = text.partition("T")
     zone = ""
@@ -51,7 +55,7 @@ def _absolute(text: str) -> str:
         raise ValueError(text)
     clock, dot, part = clock.partition(".")
     times = clock.split(":") if clock else []
-    full = "-".join((fields + ["01", "01"])[:3]) + "T" + ":".join((times + ["00"] * 3)[:3])
+    full = "-".join([*fields, "01", "01"][:3]) + "T" + ":".join([*times, "00", "00", "00"][:3])
     if zone:
         seconds = int(parse_rfc3339(full + zone))
     else:

@@ -86,7 +86,7 @@ class Attachment:
             tty=tty,
             stdin=stdin,
             keys=streams.detach_keys(keys) if tty else b"",
-            signals=streams.FORWARDED if proxied else (),
+            caught=streams.FORWARDED if proxied else (),
             on_signal=self._forward if proxied else None,
             on_resize=self._resize if tty and streams.window_size(1) is not None else None,
         )

@@ -12,11 +12,12 @@ from __future__ import annotations
 import os
 import select
 
-import _signal
+from sampan.cli import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
 
     from sampan.cli.client import Connection
 
@@ -24,9 +25,11 @@ CHUNK_BYTES = 1 << 16
 HEAD_BYTES = 8
 DETACH_KEYS = "ctrl-p,ctrl-q"
 FORWARDED = tuple(
-    getattr(_signal, "SIG" + name)
-    for name in ("HUP", "INT", "QUIT", "TRAP", "ABRT", "USR1", "USR2", "ALRM", "TERM", "CONT")
-    + ("TSTP", "WINCH", "IO", "PWR")
+    getattr(signals.raw, "SIG" + name)
+    for name in (
+        *("HUP", "INT", "QUIT", "TRAP", "ABRT", "USR1", "USR2", "ALRM", "TERM", "CONT"),
+        *("TSTP", "WINCH", "IO", "PWR"),
+    )
 )
 
 
@@ -46,7 +49,8 @@ class Output:
         if self._pending:
             data = self._pending + data
         position, size = 0, len(data)
-        target, parts = 1, []
+        target = 1
+        parts: list[bytes] = []
         while position + HEAD_BYTES <= size:
             end = position + HEAD_BYTES + int.from_bytes(data[position + 4 : position + 8], "big")
             if end > size:
@@ -90,7 +94,11 @@ def parse_detach_keys(text: str) -> bytes:
     for part in text.split(","):
         if len(part) == 1 and part.isascii():
             keys.append(ord(part))
-        elif part.startswith("ctrl-") and len(part) == 6 and part[5] in "@abcdefghijklmnopqrstuvwxyz[\\]^_":
+        elif (
+            part.startswith("ctrl-")
+            and len(part) == 6
+            and part[5] in "@abcdefghijklmnopqrstuvwxyz[\\]^_"
+        ):
             keys.append(ord(part[5]) & 0x1F)
         else:
             raise ValueError(f"Unknown character: '{part}'")
@@ -128,7 +136,7 @@ class RawTerminal:
 
     def __init__(self, wanted: bool) -> None:
         self._wanted = wanted
-        self._saved: list[object] | None = None
+        self._saved: list[Any] | None = None
 
     def __enter__(self) -> RawTerminal:
         if self._wanted and os.isatty(0):
@@ -142,17 +150,15 @@ class RawTerminal:
         if self._saved is not None:
             import termios
 
-            termios.tcsetattr(0, termios.TCSANOW, self._saved)  # type: ignore[arg-type]
+            termios.tcsetattr(0, termios.TCSANOW, self._saved)
 
 
-def _raw(mode: list[object]) -> list[object]:
+def _raw(mode: list[Any]) -> list[Any]:
     """cfmakeraw(3)."""
     import termios
 
     incoming, outgoing, control, local, *rest = mode
     characters = rest[2]
-    assert isinstance(incoming, int) and isinstance(outgoing, int)
-    assert isinstance(control, int) and isinstance(local, int) and isinstance(characters, list)
     incoming &= ~(
         termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP
         | termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON
@@ -170,22 +176,22 @@ class Signals:
 
     def __init__(self, numbers: Iterable[int]) -> None:
         self._numbers = tuple(numbers)
-        self._saved: list[tuple[int, object]] = []
+        self._saved: list[tuple[int, Any]] = []
         self.fd = -1
 
     def __enter__(self) -> Signals:
         if self._numbers:
             self.fd, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-            self._wakeup = _signal.set_wakeup_fd(self._write)
+            self._wakeup = signals.raw.set_wakeup_fd(self._write)
             for number in self._numbers:
-                self._saved.append((number, _signal.signal(number, _ignore)))
+                self._saved.append((number, signals.raw.signal(number, _ignore)))
         return self
 
     def __exit__(self, *exc: object) -> None:
         for number, handler in self._saved:
-            _signal.signal(number, handler)  # type: ignore[arg-type]
+            signals.raw.signal(number, handler)
         if self.fd >= 0:
-            _signal.set_wakeup_fd(self._wakeup)
+            signals.raw.set_wakeup_fd(self._wakeup)
             os.close(self.fd)
             os.close(self._write)
 
@@ -211,7 +217,7 @@ class Session:
     """One hijacked stream between a container's process and this process's own stdio.
 
     `stdin`: pass standard input on. `keys`: the detach sequence, b"" for none. `on_signal` is called
-    with each signal caught; `on_resize` with rows and columns, when the terminal has another size.
+    with each signal of `caught`; `on_resize` with rows and columns, when the terminal has another size.
     """
 
     def __init__(
@@ -221,7 +227,7 @@ class Session:
         tty: bool,
         stdin: bool,
         keys: bytes = b"",
-        signals: Iterable[int] = (),
+        caught: Iterable[int] = (),
         on_signal: Callable[[int], None] | None = None,
         on_resize: Callable[[int, int], None] | None = None,
     ) -> None:
@@ -229,43 +235,43 @@ class Session:
         self._output = Output(raw=tty)
         self._stdin = stdin
         self._filter = DetachFilter(keys) if keys and tty else None
-        self._signals = set(signals)
+        self._signals = set(caught)
         self._on_signal = on_signal
         self._on_resize = on_resize
         self._tty = tty
         self._unsent = b""
         self._listening = stdin
         if on_resize is not None:
-            self._signals.add(_signal.SIGWINCH)
+            self._signals.add(signals.raw.SIGWINCH)
 
     def run(self, started: Callable[[], None] | None = None) -> bool:
         """Copy until the stream ends (True) or the user detached (False).
 
         `started` is called once the terminal and the signals are set up, before the first copy.
         """
-        with Signals(self._signals) as signals, RawTerminal(self._tty and self._stdin):
+        with Signals(self._signals) as caught, RawTerminal(self._tty and self._stdin):
             if started is not None:
                 started()
             if self._on_resize is not None:
                 self._resize()
             self._connection.sock.setblocking(False)
-            return self._loop(signals)
+            return self._loop(caught)
 
-    def _loop(self, signals: Signals) -> bool:
+    def _loop(self, caught: Signals) -> bool:
         sock = self._connection.sock.fileno()
         if self._connection.buffer:
             self._output.feed(self._connection.buffer)
             self._connection.buffer = b""
         poll = select.poll()
         poll.register(sock, select.POLLIN)
-        if signals.fd >= 0:
-            poll.register(signals.fd, select.POLLIN)
+        if caught.fd >= 0:
+            poll.register(caught.fd, select.POLLIN)
         if self._stdin:
             poll.register(0, select.POLLIN)
         while True:
             for fd, event in poll.poll():
-                if fd == signals.fd:
-                    self._signalled(signals)
+                if fd == caught.fd:
+                    self._signalled(caught)
                 elif fd == 0 and fd != sock:
                     if self._typed():
                         return False
@@ -327,9 +333,9 @@ class Session:
             self._unsent = b""
             self._stdin = False
 
-    def _signalled(self, signals: Signals) -> None:
-        for number in signals.taken():
-            if number == _signal.SIGWINCH and self._on_resize is not None:
+    def _signalled(self, caught: Signals) -> None:
+        for number in caught.taken():
+            if number == signals.raw.SIGWINCH and self._on_resize is not None:
                 self._resize()
             elif self._on_signal is not None:
                 self._on_signal(number)

@@ -20,7 +20,7 @@ COMMANDS: dict[str, CommandRow] = {
     "container prune": ("container prune [OPTIONS]", "Remove all stopped containers", (0, 0), "prune_containers", (), False),
     "create": ("create [OPTIONS] IMAGE [COMMAND] [ARG...]", "Create a new container", (1, -1), "create", ("container create",), True),
     "daemon": ("daemon [OPTIONS] | daemon stop", "Run the engine (the same as sampand), or end the one that runs", (0, -1), "daemon", (), True),
-    "enter": ("enter [OPTIONS] CONTAINER [COMMAND] [ARG...]", "Run a command in all namespaces of a container, from the host, with or without the engine", (1, -1), "enter", ("container enter",), True),
+    "enter": ("enter CONTAINER [COMMAND] [ARG...]", "Run a command in all namespaces of a container, from the host, with or without the engine", (1, -1), "enter", ("container enter",), True),
     "events": ("events [OPTIONS]", "Get real time events from the server", (0, 0), "events", ("system events",), False),
     "exec": ("exec [OPTIONS] CONTAINER COMMAND [ARG...]", "Execute a command in a running container", (2, -1), "exec", ("container exec",), True),
     "image inspect": ("image inspect [OPTIONS] IMAGE [IMAGE...]", "Display detailed information on one or more images", (1, -1), "inspect_image", (), False),

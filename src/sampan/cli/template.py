@@ -23,8 +23,22 @@ _SPACE = " \t\r\n"
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 _KEYWORDS = ("if", "range", "with", "else", "end", "break", "continue")
 _USER_MAPS = frozenset(
-    "Annotations Attributes Data DriverOpts ExposedPorts Labels Networks Options PortBindings"
-    " Ports StorageOpt Sysctls Tmpfs Volumes".split()
+    [
+        "Annotations",
+        "Attributes",
+        "Data",
+        "DriverOpts",
+        "ExposedPorts",
+        "Labels",
+        "Networks",
+        "Options",
+        "PortBindings",
+        "Ports",
+        "StorageOpt",
+        "Sysctls",
+        "Tmpfs",
+        "Volumes",
+    ]
 )
 _UNSUPPORTED = ("define", "block", "template")
 
@@ -102,7 +116,7 @@ def _tokens(text: str, base: int, line: Callable[[int], int]) -> list[Token]:
             position += 1
             spaced = True
             continue
-        if letter in '"`\'':
+        if letter in "\"`'":
             position = _string_end(text, position, letter, line(base + position))
             kind = "char" if letter == "'" else "string"
         elif letter in "|(),=" or text.startswith(":=", position):
@@ -125,7 +139,9 @@ def _string_end(text: str, start: int, mark: str, line: int) -> int:
         elif text[position] == mark:
             return position + 1
         position += 1
-    raise ParseError(line, "unterminated quoted string" if mark != "'" else "unterminated character constant")
+    raise ParseError(
+        line, "unterminated quoted string" if mark != "'" else "unterminated character constant"
+    )
 
 
 def _word(text: str, start: int) -> tuple[int, str]:
@@ -571,5 +587,3 @@ def _is_user_map(value: dict[str, Any]) -> bool:
     Docker's structs have exported names; a map answers an absent key with no value.
     """
     return not any(key[:1].isupper() for key in value)
-
-

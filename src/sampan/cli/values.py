@@ -21,15 +21,30 @@ _DURATIONS = {
     "m": 60 * NANO,
     "h": 3600 * NANO,
 }
-ULIMITS = (
-    "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack"
-).split()
+ULIMITS = [
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+]
 
 
 _SYSCTLS = (
-    "kernel.msgmax kernel.msgmnb kernel.msgmni kernel.sem kernel.shmall kernel.shmmax"
-    " kernel.shmmni kernel.shm_rmid_forced"
-).split()
+    *("kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall"),
+    *("kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"),
+)
 
 
 def convert(kind: str, text: str) -> Any:
@@ -73,8 +88,7 @@ def parse_cpus(text: str) -> int:
     try:
         whole, _, part = numerator.partition(".")
         if "e" in text.lower():
-            value = round(float(numerator) * NANO)
-            return value
+            return round(float(numerator) * NANO)
         scale = 10 ** len(part)
         units = int(f"{whole}{part}" or "x") * NANO
         divisor = scale * (int(denominator) if mark else 1)
@@ -82,9 +96,10 @@ def parse_cpus(text: str) -> int:
             raise ValueError
     except ValueError:
         raise ValueError(f"failed to parse {text} as a rational number") from None
-    if units % divisor:
+    nanos, rest = divmod(units, divisor)
+    if rest:
         raise ValueError("value is too precise")
-    return units // divisor
+    return int(nanos)
 
 
 def parse_duration(text: str) -> int:

@@ -32,9 +32,7 @@ def run(call: Call) -> int:
     streams.require_terminal(tty=config["Tty"], stdin=stdin)
     keys = call.text("detach-keys")
     waiting = process.wait(call, identifier, "not-running")
-    connection = process.attach(
-        call, identifier, stdin=stdin, stdout=True, stderr=True, keys=keys
-    )
+    connection = process.attach(call, identifier, stdin=stdin, stdout=True, stderr=True, keys=keys)
     attachment = process.Attachment(
         call,
         connection,

@@ -24,20 +24,22 @@ FLAGS = (
 )
 
 
+_FIELDS = {
+    "Status": "status", "ID": "id", "From": "from", "Type": "Type", "Action": "Action",
+    "Actor": "Actor", "Scope": "scope", "Time": "time", "TimeNano": "timeNano",
+}  # fmt: skip
+
+
 class Event:
     """An event as a template sees it: a Go struct, whose JSON is what the engine sent."""
 
     type_name = "*events.Message"
-    _FIELDS = {
-        "Status": "status", "ID": "id", "From": "from", "Type": "Type", "Action": "Action",
-        "Actor": "Actor", "Scope": "scope", "Time": "time", "TimeNano": "timeNano",
-    }  # fmt: skip
 
     def __init__(self, message: dict[str, Any]) -> None:
         self._message = message
 
     def field(self, name: str) -> Any:
-        key = self._FIELDS[name]
+        key = _FIELDS[name]
         if name == "Actor":
             return Actor(self._message.get("Actor") or {})
         return self._message.get(key, 0 if key.startswith("time") else "")

@@ -35,8 +35,6 @@ def run(call: Call) -> int:
     body: Iterator[bytes] | None = None
     if not remote:
         body = archives.blocks(0 if source == "-" else archives.open_input(source))
-    response = call.client.open(
-        "POST", f"/images/create{values}", body, content_type="text/plain"
-    )
+    response = call.client.open("POST", f"/images/create{values}", body, content_type="text/plain")
     progress.show(response.values(), fd=1)
     return 0

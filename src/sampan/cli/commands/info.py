@@ -17,7 +17,13 @@ FLAGS = (inspection.FORMAT,)
 
 def run(call: Call) -> int:
     """Print the engine's state; without an engine the client's, and status 1."""
-    client = {"Debug": False, "Version": __version__, "Context": "default", "Plugins": [], "Warnings": None}
+    client = {
+        "Debug": False,
+        "Version": __version__,
+        "Context": "default",
+        "Plugins": [],
+        "Warnings": None,
+    }
     info: dict[str, Any] = {}
     failure = None
     try:
@@ -28,7 +34,9 @@ def run(call: Call) -> int:
     if form:
         _formatted(call, form, {**info, "ClientInfo": client})
     else:
-        call.say(f"Client:\n Version:    {__version__}\n Context:    default\n Debug Mode: false\n\nServer:")
+        call.say(
+            f"Client:\n Version:    {__version__}\n Context:    default\n Debug Mode: false\n\nServer:"
+        )
         if failure is None:
             _server(call, info)
             call.say("")
@@ -119,7 +127,11 @@ def _runtimes(info: dict[str, Any]) -> list[str]:
     lines = [f" Runtimes: {' '.join(info['Runtimes'])}"]
     lines += [f" Default Runtime: {info.get('DefaultRuntime', '')}"]
     lines += _set(info, ("Init Binary", "InitBinary"))
-    for title, name in (("containerd", "ContainerdCommit"), ("runc", "RuncCommit"), ("init", "InitCommit")):
+    for title, name in (
+        ("containerd", "ContainerdCommit"),
+        ("runc", "RuncCommit"),
+        ("init", "InitCommit"),
+    ):
         commit = info.get(name)
         if commit is not None:
             lines.append(f" {title} version: {commit.get('ID', '')}")

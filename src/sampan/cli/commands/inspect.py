@@ -7,6 +7,7 @@ from sampan.cli.failures import CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from sampan.cli.call import Call
@@ -23,7 +24,7 @@ TYPES = ("config", "container", "image", "network", "node", "plugin", "secret", 
 def run(call: Call) -> int:
     """Inspect objects of any kind, or of the one that --type names."""
     kind = call.text("type")
-    kinds = {
+    kinds: dict[str, Callable[[str], Any]] = {
         "container": lambda name: inspection.container(call, name, size=call.on("size")),
         "image": lambda name: inspection.image(call, name),
         "network": lambda name: inspection.network(call, name),

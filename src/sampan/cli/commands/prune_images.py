@@ -17,7 +17,9 @@ FLAGS = (
 )
 
 WARNING = "WARNING! This will remove all dangling images."
-WARNING_ALL = "WARNING! This will remove all images without at least one container associated to them."
+WARNING_ALL = (
+    "WARNING! This will remove all images without at least one container associated to them."
+)
 
 
 def run(call: Call) -> int:

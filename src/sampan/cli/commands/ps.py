@@ -75,7 +75,9 @@ def _labels(container: dict[str, Any], truncate: bool) -> str:
 
 
 def _mounts(container: dict[str, Any], truncate: bool) -> str:
-    names = [mount.get("Name") or mount.get("Source", "") for mount in container.get("Mounts") or ()]
+    names = [
+        mount.get("Name") or mount.get("Source", "") for mount in container.get("Mounts") or ()
+    ]
     return ",".join(units.ellipsis(name, 15) if truncate else name for name in names)
 
 
@@ -152,7 +154,8 @@ def run(call: Call) -> int:
     """List containers."""
     form = call.text("format")
     listing.warn_about_quiet(call)
-    size = call.on("size") or (".Size" in form and not call.on("quiet"))
+    shows_size = ".Size" in form or "json ." in form
+    size = call.on("size") or (shows_size and not call.on("quiet"))
     limit = 1 if call.on("latest") else call.number("last")
     path = "/containers/json" + query(
         all=call.on("all"),

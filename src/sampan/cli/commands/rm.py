@@ -32,7 +32,11 @@ def run(call: Call) -> int:
     if not all(names):
         raise CommandError("Container name cannot be empty")
     status = for_each(
-        call, "DELETE", lambda name: f"/containers/{quote(name)}{values}", names=names, failed=failed
+        call,
+        "DELETE",
+        lambda name: f"/containers/{quote(name)}{values}",
+        names=names,
+        failed=failed,
     )
     return 0 if status and call.on("force") and gone == _failures(call) else status
 

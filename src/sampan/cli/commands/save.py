@@ -22,9 +22,7 @@ def run(call: Call) -> int:
     """Write images to standard output or to a file."""
     path = call.text("output")
     if not path and os.isatty(1):
-        raise CommandError(
-            "cowardly refusing to save to a terminal. Use the -o flag or redirect"
-        )
+        raise CommandError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
     names = "&".join(f"names={quote(name)}" for name in call.args)
     response = call.client.open("GET", f"/images/get?{names}")
     if path:

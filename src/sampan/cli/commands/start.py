@@ -47,9 +47,7 @@ def _attached(call: Call, name: str) -> int:
     stdin = call.on("interactive") and config["OpenStdin"]
     streams.require_terminal(tty=config["Tty"], stdin=stdin)
     keys = call.text("detach-keys")
-    connection = process.attach(
-        call, identifier, stdin=stdin, stdout=True, stderr=True, keys=keys
-    )
+    connection = process.attach(call, identifier, stdin=stdin, stdout=True, stderr=True, keys=keys)
     removed = container["HostConfig"]["AutoRemove"]
     waiting = process.wait(call, identifier, "removed" if removed else "next-exit")
     attachment = process.Attachment(

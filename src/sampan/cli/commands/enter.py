@@ -1,0 +1,133 @@
+"""`sampan enter`: a command in all namespaces of a container's first process, from the host.
+
+The engine is asked which process that is, if it answers; the container's shim, if it does not. The
+command has root's rights of the host inside the container's namespaces: no capability is dropped, no
+seccomp filter loaded, the container's cgroup not joined. It is a tool for looking into a container
+that is in trouble; `sampan exec` is the one for everyday.
+
+A process that enters a hostile container must not be one that the container can overwrite
+(CVE-2019-5736): the interpreter is executed again from a read-only mount first, and is not dumpable
+from before the namespaces are joined until the command is executed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from sampan.cli import signals
+from sampan.cli.client import quote
+from sampan.cli.failures import CommandError, ConnectError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sampan.cli.call import Call
+
+FLAGS = ()
+SHELLS = ("bash", "sh")
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def run(call: Call) -> int:
+    """Enter a container; the status is the command's."""
+    if os.geteuid() != 0:
+        raise CommandError("only root can enter a container's namespaces: use sudo")
+    _run_from_readonly_interpreter()
+    name, *command = call.args
+    pid = _first_process(call, name)
+    try:
+        pidfd = os.pidfd_open(pid)
+        environ = _environment(pid, call.environ)
+        _join(pid, pidfd)
+    except (ProcessLookupError, FileNotFoundError):
+        raise CommandError(f"container {name} is not running") from None
+    return _execute([command] if command else [[shell] for shell in SHELLS], environ)
+
+
+def _run_from_readonly_interpreter() -> None:
+    from sampan.linux import selfexec
+
+    if selfexec.interpreter_is_readonly():
+        return
+    fd = selfexec.readonly_interpreter()
+    os.execve(f"/proc/self/fd/{fd}", [sys.executable, *sys.orig_argv[1:]], dict(os.environ))
+
+
+def _first_process(call: Call, name: str) -> int:
+    try:
+        client = call.running_client()
+        state = client.call("GET", f"/containers/{quote(name)}/json")["State"]
+    except ConnectError:
+        from sampan.cli import whereabouts
+
+        return whereabouts.first_process(name, call.environ)
+    if not state["Running"] or not state["Pid"]:
+        raise CommandError(f"container {name} is not running")
+    return int(state["Pid"])
+
+
+def _environment(pid: int, ours: dict[str, str]) -> dict[str, str]:
+    """The container's environment, with the terminal that is here."""
+    with open(f"/proc/{pid}/environ", "rb") as file:
+        lines = file.read().split(b"\0")
+    pairs = (line.decode("utf-8", "surrogateescape").partition("=") for line in lines if line)
+    environ = {name: value for name, _, value in pairs if name}
+    environ.setdefault("PATH", DEFAULT_PATH)
+    environ.setdefault("HOME", "/root")
+    if "TERM" in ours:
+        environ["TERM"] = ours["TERM"]
+    return environ
+
+
+def _join(pid: int, pidfd: int) -> None:
+    """Join every namespace of the process that is not this process's own, all at once."""
+    from sampan.linux import namespaces, syscalls
+
+    kinds = [kind for kind in namespaces.available() if not namespaces.same(pid, "self", kind)]
+    flags = 0
+    for kind in kinds:
+        flags |= namespaces.FLAGS[kind]
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    # From here on nothing is imported: what would be found is the container's.
+    sys.meta_path.clear()
+    if flags:
+        syscalls.setns(pidfd, flags)
+    if "user" in kinds:
+        os.setgroups([])
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    os.chdir("/")
+
+
+def _execute(candidates: list[list[str]], environ: dict[str, str]) -> int:
+    """Fork into the PID namespace, execute the first candidate that is there, wait for it."""
+    child = os.fork()
+    if child == 0:
+        _child(candidates, environ)
+    for number in (signals.raw.SIGINT, signals.raw.SIGQUIT):
+        signals.raw.signal(number, signals.raw.SIG_IGN)
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
+
+
+def _child(candidates: list[list[str]], environ: dict[str, str]) -> None:
+    failure = "executable file not found in $PATH"
+    status = 127
+    for command in candidates:
+        for path in _paths(command[0], environ["PATH"]):
+            try:
+                os.execve(path, command, environ)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                failure, status = str(error.strerror).lower(), 126
+    shown = candidates[-1][0]
+    os.write(2, f'sampan: exec: "{shown}": {failure}\n'.encode("utf-8", "surrogateescape"))
+    os._exit(status)
+
+
+def _paths(name: str, path: str) -> list[str]:
+    if "/" in name:
+        return [name]
+    return [f"{folder or '.'}/{name}" for folder in path.split(":")]
