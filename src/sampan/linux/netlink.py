@@ -15,7 +15,6 @@ from __future__ import annotations
 import _socket
 import os
 import struct
-from typing import TYPE_CHECKING
 
 from sampan.linux.rtnetlink import (
     NLM_F_CREATE,
@@ -28,6 +27,7 @@ from sampan.linux.rtnetlink import (
     transact,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
