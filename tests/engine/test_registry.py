@@ -8,7 +8,7 @@ import pytest
 
 from engine.builders import make_record
 from sampan.engine.registry import Registry
-from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.errors import Conflict, InvalidArgument, NotFound, RuntimeFailure
 from sampan.state.containers import ContainerRows
 from sampan.state.database import Database
 
@@ -72,3 +72,21 @@ def test_survives(registry: Registry, database: Database) -> None:
     (loaded,) = again.load()
     assert loaded.record == container.record
     assert again.find("web") is loaded
+
+
+def test_full_disk(
+    registry: Registry, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A record that cannot be written: an error for what is asked, a log line for what has happened."""
+    add(registry, "aa", "web")
+    container = registry.find("web")
+    pages = database.read("PRAGMA page_count")[0][0]
+    database.execute(f"PRAGMA max_page_count = {pages}")
+    container.record.args = ["x" * 100_000]
+    registry.save(container)
+    assert "database or disk is full" in caplog.text
+    registry.reserve("site", container.id)
+    with pytest.raises(RuntimeFailure, match="container site cannot be written"):
+        registry.rename(container, "site")
+    assert registry.find("web") is container
+    assert "site" not in registry

@@ -20,7 +20,7 @@ from sampan.engine.resources import Machine
 from sampan.engine.security import effective_capabilities
 from sampan.engine.streams import AttachOptions, LogOptions
 from sampan.engine.validation import as_list, check_request, checked_rename, merge_image
-from sampan.errors import Conflict, InvalidArgument, SampanError
+from sampan.errors import Conflict, InvalidArgument, RuntimeFailure, SampanError
 from sampan.images.image import Image
 from sampan.images.service import Images
 from sampan.shim.streams import DETACHED, ClientStream
@@ -82,6 +82,14 @@ class Containers:
         try:
             record = self._record(identity, chosen, config, host_config, networking, image)
             self._make(record, image)
+        except OSError as error:
+            self._registry.release(chosen, identity)
+            raise RuntimeFailure(
+                "create",
+                f"container {chosen} cannot be made: {error.strerror}: {error.filename}",
+                path=error.filename,
+                errno=error.errno,
+            ) from error
         except BaseException:
             self._registry.release(chosen, identity)
             raise
@@ -178,16 +186,17 @@ class Containers:
             raise InvalidArgument("links between containers are not built yet")
         if container.state.status is Status.REMOVING:
             raise Conflict(f"removal of container {container.id} is already in progress")
-        if container.state.running:
-            if not force:
-                raise Conflict(_running_text(container))
-            await self.lifecycle.force_end(container)
-        try:
-            await self._remove_ended(container)
-        except SampanError:
-            # With --rm the engine itself may have been faster, which is as good.
-            if self._registry.holds(container):
-                raise
+        while self._registry.holds(container):
+            if container.state.running:
+                if not force:
+                    raise Conflict(_running_text(container))
+                await self.lifecycle.force_end(container)
+            try:
+                await self._remove_ended(container)
+            except Conflict:
+                # A start was under way; with --rm the engine itself may have been faster.
+                if not (force and container.state.running):
+                    raise
 
     async def _remove_ended(self, container: Container) -> None:
         async with container.lock:

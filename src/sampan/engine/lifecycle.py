@@ -109,7 +109,15 @@ class Lifecycle:
     async def _launch(self, container: Container, trace: StartTrace) -> ShimConnection:
         networking = self._services.networking
         endpoints = networking.connect(container)
-        request = self._request(container, trace)
+        try:
+            request = self._request(container, trace)
+        except OSError as error:
+            raise RuntimeFailure(
+                "bundle",
+                f"the container's files cannot be written: {error.strerror}: {error.filename}",
+                path=error.filename,
+                errno=error.errno,
+            ) from error
         request.endpoints = [endpoint.to_dict() for endpoint in endpoints]
         streams, container.parked = container.parked, []
         trace.mark("request")

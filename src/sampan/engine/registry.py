@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 
 from sampan.engine.container import Container, Record
-from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.errors import Conflict, InvalidArgument, NotFound, RuntimeFailure
 from sampan.state.containers import ContainerRow, ContainerRows
+
+log = logging.getLogger(__name__)
 
 
 class Registry:
@@ -70,22 +75,40 @@ class Registry:
             del self._names[name]
 
     def add(self, record: Record) -> Container:
-        """Add a container whose name is reserved."""
+        """Add a container whose name is reserved.
+
+        Raises:
+            RuntimeFailure: stage `database`; it cannot be written.
+        """
         container = Container(record, self.directory_of(record.id))
-        self._rows.insert(_row(record))
+        with _written(record):
+            self._rows.insert(_row(record))
         self._by_id[record.id] = container
         return container
 
     def save(self, container: Container) -> None:
-        """Write the container's record."""
-        self._rows.update(_row(container.record))
+        """Write the container's record, if it can be written.
+
+        What is saved here has happened already, and a new daemon would learn it from the shim or
+        from exit.json: a full disk is logged and stops nothing.
+        """
+        try:
+            with _written(container.record):
+                self._rows.update(_row(container.record))
+        except RuntimeFailure as failure:
+            log.error("container %s: %s", container.id, failure.message)
 
     def rename(self, container: Container, name: str) -> None:
-        """Move a container to a name that is reserved for it; the old one becomes free."""
+        """Move a container to a name that is reserved for it; the old one becomes free.
+
+        Raises:
+            RuntimeFailure: stage `database`; nothing has changed.
+        """
         old = container.record.name
         container.record.name = name
         try:
-            self.save(container)
+            with _written(container.record):
+                self._rows.update(_row(container.record))
         except BaseException:
             container.record.name = old
             self.release(name, container.id)
@@ -93,8 +116,13 @@ class Registry:
         self.release(old, container.id)
 
     def remove(self, container: Container) -> None:
-        """Forget a container."""
-        self._rows.delete(container.id)
+        """Forget a container.
+
+        Raises:
+            RuntimeFailure: stage `database`; it is still there.
+        """
+        with _written(container.record):
+            self._rows.delete(container.id)
         self._by_id.pop(container.id, None)
         self.release(container.name, container.id)
 
@@ -117,6 +145,19 @@ class Registry:
             if found:
                 raise InvalidArgument(f"Multiple IDs found with provided prefix: {reference}")
         raise NotFound(f"No such container: {reference}")
+
+
+@contextmanager
+def _written(record: Record) -> Iterator[None]:
+    """Turn what SQLite says of a full or broken disk into a failure with a name."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise RuntimeFailure(
+            "database",
+            f"container {record.name} cannot be written to the database: {error}",
+            hint="is the disk full?",
+        ) from error
 
 
 def _row(record: Record) -> ContainerRow:
