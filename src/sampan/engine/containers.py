@@ -36,7 +36,7 @@ class Containers:
         self._registry = services.registry
         self._images = images
         self._machine = machine
-        self.lifecycle = Lifecycle(services, self._remove_ended)
+        self.lifecycle = Lifecycle(services, self.remove_ended)
 
     # Look-ups
 
@@ -192,19 +192,27 @@ class Containers:
                     raise Conflict(_running_text(container))
                 await self.lifecycle.force_end(container)
             try:
-                await self._remove_ended(container)
+                await self.remove_ended(container)
             except Conflict:
                 # A start was under way; with --rm the engine itself may have been faster.
                 if not (force and container.state.running):
                     raise
 
-    async def _remove_ended(self, container: Container) -> None:
+    async def remove_ended(self, container: Container) -> None:
+        """Remove a container that does not run; without effect when it is gone already.
+
+        The removal is noted first, so that after a crash in the middle a new daemon ends it.
+
+        Raises:
+            Conflict: it runs.
+        """
         async with container.lock:
             if not self._registry.holds(container):
                 return
             if container.state.running:
                 raise Conflict(_running_text(container))
             container.move(Event.REMOVAL)
+            self._registry.save(container)
             try:
                 if container.last_shim is not None:
                     await container.last_shim.gone
@@ -227,7 +235,7 @@ class Containers:
                 continue
             size = self._services.snapshots.usage_bytes(container.id)
             try:
-                await self._remove_ended(container)
+                await self.remove_ended(container)
             except Conflict:
                 continue
             removed.append(container.id)

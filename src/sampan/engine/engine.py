@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sampan.content.store import ContentStore
+from sampan.engine.container import Container
 from sampan.engine.containers import Containers
 from sampan.engine.events import EventBus
 from sampan.engine.execs import Execs
@@ -85,7 +86,7 @@ class Engine:
             database.close()
             raise
         for container in ended:
-            await engine._remove(container.id)
+            await engine._remove(container)
         return engine
 
     @classmethod
@@ -157,11 +158,11 @@ class Engine:
         self.networking.bridge.close()
         self._database.close()
 
-    async def _remove(self, identity: str) -> None:
+    async def _remove(self, container: Container) -> None:
         try:
-            await self.containers.remove(identity, force=True)
-        except SampanError as error:
-            log.error("container %s: it could not be removed: %s", identity, error)
+            await self.containers.remove_ended(container)
+        except (SampanError, OSError) as error:
+            log.error("container %s: it could not be removed: %s", container.id, error)
 
 
 def _identity(database: Database) -> str:

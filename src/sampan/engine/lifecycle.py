@@ -207,7 +207,7 @@ class Lifecycle:
         self._services.registry.save(container)
         log.info("container %s did not start: %s", container.id, failure.message)
         if container.host_config.auto_remove:
-            self._own(self._remove_ended(container))
+            self._own(self._remove_with_rm(container))
         else:
             container.resolve("next-exit")
 
@@ -240,7 +240,7 @@ class Lifecycle:
         container.shim, container.last_shim = None, shim
         self.note_end(container, status)
         if container.host_config.auto_remove and not container.restarting:
-            self._own(self._remove_ended(container))
+            self._own(self._remove_with_rm(container))
 
     def note_end(self, container: Container, status: ExitStatus) -> None:
         """Record how the container ended and tell all who wait."""
@@ -262,7 +262,7 @@ class Lifecycle:
             self.emit_network(container, "disconnect", endpoint.network, endpoint.network_id)
         container.resolve("not-running", "next-exit")
 
-    async def _remove_ended(self, container: Container) -> None:
+    async def _remove_with_rm(self, container: Container) -> None:
         try:
             await self._remove(container)
         except SampanError as error:

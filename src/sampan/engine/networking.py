@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from sampan.engine.container import Container, Endpoint
+from sampan.engine.model import EndpointConfig
 from sampan.errors import Conflict, NotFound
 from sampan.linux.netlink import VethEndpoint
 from sampan.network import files, inspect
@@ -51,7 +52,7 @@ class Networking:
         container.record.endpoints = {}
         if network is None:
             return []
-        wanted = (container.record.networking.endpoints_config or {}).get(network.name)
+        wanted = _configured(container, network.name)
         mac = container.config.mac_address or (wanted.mac_address if wanted else "")
         attachment = network.attach(container.id, mac=mac or None)
         container.record.endpoints = {network.name: _endpoint(attachment)}
@@ -159,6 +160,12 @@ def normalised_mode(mode: str) -> str:
 def planned_endpoints(mode: str) -> dict[str, Endpoint]:
     """The networks of a container that has not been started."""
     return {} if mode.startswith("container:") else {mode: Endpoint(network=mode)}
+
+
+def _configured(container: Container, network: str) -> EndpointConfig | None:
+    """What the user set for a network; clients name the default one as they do in NetworkMode."""
+    asked = container.record.networking.endpoints_config or {}
+    return asked.get(network) or asked.get(container.host_config.network_mode)
 
 
 def _endpoint(attachment: Attachment) -> Endpoint:
