@@ -82,10 +82,9 @@ class Networking:
 
     def settings(self, container: Container) -> dict[str, Any]:
         """Docker's `NetworkSettings` of the container."""
-        asked = container.record.networking.endpoints_config or {}
         networks = {}
-        for name, endpoint in container.record.endpoints.items():
-            wanted = asked.get(name)
+        for name, endpoint in self._places(container).items():
+            wanted = _configured(container, name)
             networks[name] = inspect.endpoint_settings(
                 self.networks[name].attachment(container.id) if name in self.networks else None,
                 network_id=endpoint.network_id,
@@ -97,6 +96,13 @@ class Networking:
             sandbox_id=container.id if pid else "",
             sandbox_key=f"/proc/{pid}/ns/net" if pid else "",
         )
+
+    def _places(self, container: Container) -> dict[str, Endpoint]:
+        """By network; of a container that never ran the one that it will join, as dockerd's."""
+        mode = self.mode(container)
+        if container.record.endpoints or mode not in self.networks:
+            return container.record.endpoints
+        return {mode: Endpoint(network=mode)}
 
     def namespace_path(self, container: Container) -> str | None:
         """The network namespace to join: None for a new one, an empty text for the host's.
