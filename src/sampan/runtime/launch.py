@@ -171,6 +171,10 @@ class Container:
         if self.trace is not None:
             self.trace.mark("exec")
 
+    def undo(self, failure: BaseException | None = None) -> None:
+        """Kill the container and release all that `create` made, also `pidfd` and `console_fd`."""
+        self._undo.run(failure)
+
 
 def start_over(sock: Socket, *, told: bool = False) -> None:
     """Say START (unless init was `told` before) and wait until the program runs.

@@ -59,7 +59,7 @@ class Settler:
         self.keyring = keyring
         self.personality: Mapping[str, Any] = linux.get("personality") or {}
         self.seccomp_program = seccomp_program
-        self.seccomp_flags: Sequence[str] = (linux.get("seccomp") or {}).get("flags") or ()
+        self.seccomp_flags: Sequence[str] | None = (linux.get("seccomp") or {}).get("flags")
         self.preserve_fds = preserve_fds
         self.die_with_parent = die_with_parent
         self.path = ""
