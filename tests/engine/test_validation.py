@@ -16,7 +16,7 @@ from sampan.engine.model import (
     RestartPolicy,
 )
 from sampan.engine.resources import Machine
-from sampan.engine.validation import NOT_BUILT, check_request, checked_rename, merge_image
+from sampan.engine.validation import NOT_BUILT, check_request, checked_rename, fill_in, merge_image
 from sampan.errors import Conflict, InvalidArgument, Unsupported
 from sampan.oci.image_config import RunDefaults
 
@@ -137,3 +137,14 @@ def test_rename() -> None:
         checked_rename("/", "a")
     with pytest.raises(Conflict, match="same name as its current name"):
         checked_rename("/a", "a")
+
+
+def test_fill_in() -> None:
+    """What the engine chose is written down as if it had been asked for."""
+    host = HostConfig(memory=64 << 20, memory_swappiness=-1, pids_limit=0)
+    fill_in(host, cgroup_version=1)
+    assert (host.memory_swap, host.memory_swappiness, host.pids_limit) == (128 << 20, None, None)
+    assert (host.cgroupns_mode, host.ipc_mode, host.runtime) == ("host", "private", "sampan")
+    other = HostConfig(privileged=True, masked_paths=["/proc/keys"])
+    fill_in(other, cgroup_version=2)
+    assert (other.cgroupns_mode, other.masked_paths) == ("host", None)

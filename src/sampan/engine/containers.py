@@ -19,7 +19,13 @@ from sampan.engine.networking import normalised_mode, planned_endpoints
 from sampan.engine.resources import Machine
 from sampan.engine.security import effective_capabilities
 from sampan.engine.streams import AttachOptions, LogOptions
-from sampan.engine.validation import as_list, check_request, checked_rename, merge_image
+from sampan.engine.validation import (
+    as_list,
+    check_request,
+    checked_rename,
+    fill_in,
+    merge_image,
+)
 from sampan.errors import Conflict, InvalidArgument, RuntimeFailure, SampanError
 from sampan.images.image import Image
 from sampan.images.service import Images
@@ -118,9 +124,7 @@ class Containers:
             host.network_mode = f"container:{other.id}"
             hostname, config.hostname = other.record.hostname, ""
         parent = host.cgroup_parent or self._services.options.cgroup_parent
-        host.log_config.type = host.log_config.type or "json-file"
-        host.shm_size = host.shm_size or 64 << 20
-        host.ipc_mode = host.ipc_mode or "private"
+        fill_in(host, self._services.cgroup_version)
         mounts = parse_mounts(host)
         make_sources(mounts, host)
         return Record(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sampan.engine import spec
+from sampan.engine import defaults, spec
 from sampan.engine.model import ContainerConfig, HealthConfig, HostConfig
 from sampan.engine.resources import Machine, check_limits, check_ulimits
 from sampan.engine.security import effective_capabilities, parse_security_options
@@ -19,7 +19,9 @@ from sampan.oci.image_config import RunDefaults
 
 MAXIMUM_HOSTNAME = 64  # HOST_NAME_MAX, sethostname(2)
 
-RUNTIMES = frozenset({"", "sampan", "runc", "io.containerd.runc.v2"})
+DEFAULT_RUNTIME = "sampan"
+# dockerd's names of its default are taken too: clients write them into their requests.
+RUNTIMES = frozenset({"", DEFAULT_RUNTIME, "runc", "io.containerd.runc.v2"})
 
 # JSON name → is it asked for? Each row leaves when its issue lands.
 NOT_BUILT: dict[str, Callable[[ContainerConfig, HostConfig], object]] = {
@@ -132,6 +134,29 @@ def _check_modes(config: ContainerConfig, host: HostConfig) -> None:
         raise InvalidArgument(f"invalid IPC mode: {host.ipc_mode}")
     if host.pid_mode not in ("", "host") and not host.pid_mode.startswith("container:"):
         raise InvalidArgument(f"invalid PID mode: {host.pid_mode}")
+
+
+def fill_in(host: HostConfig, cgroup_version: int) -> None:
+    """Put in what the client left to the engine, so that inspect shows it, as dockerd does."""
+    host.log_config.type = host.log_config.type or "json-file"
+    host.shm_size = host.shm_size or defaults.SHM_BYTES
+    host.ipc_mode = host.ipc_mode or "private"
+    host.runtime = host.runtime or DEFAULT_RUNTIME
+    host.restart_policy.name = host.restart_policy.name or "no"
+    private = spec.cgroup_namespace_is_private(host, cgroup_version)
+    host.cgroupns_mode = "private" if private else "host"
+    host.pids_limit = host.pids_limit or None
+    if host.memory_swappiness == -1:
+        host.memory_swappiness = None
+    if host.memory and not host.memory_swap:
+        host.memory_swap = 2 * host.memory
+    if host.privileged:
+        host.masked_paths, host.readonly_paths = None, None
+    else:
+        if host.masked_paths is None:
+            host.masked_paths = [*defaults.MASKED_PATHS]
+        if host.readonly_paths is None:
+            host.readonly_paths = [*defaults.READONLY_PATHS]
 
 
 def as_list(value: list[str] | str | None) -> list[str]:
