@@ -88,6 +88,18 @@ MEMORY_POLICY_FLAGS: dict[str, int] = {
 PERSONALITIES: dict[str, int] = {"LINUX": 0x0000, "LINUX32": 0x0008}
 
 
+_for_parent = False
+
+
+def clone_for_parent() -> None:
+    """From now on `clone` makes children of this process's parent (CLONE_PARENT).
+
+    For a helper that sets a process up and ends, while its parent keeps and reaps what was made.
+    """
+    global _for_parent
+    _for_parent = True
+
+
 def clone(flags: int, *, exit_signal: int = sys.SIGCHLD, cgroup_fd: int = -1) -> tuple[int, int]:
     """Fork with new namespaces in one clone3(2): (pid, pidfd) in the parent, (0, -1) in the child.
 
@@ -97,6 +109,9 @@ def clone(flags: int, *, exit_signal: int = sys.SIGCHLD, cgroup_fd: int = -1) ->
     Raises:
         OSError: as `sampan.linux.syscalls.clone3`.
     """
+    if _for_parent:
+        flags |= sys.CLONE_PARENT
+        exit_signal = 0  # the child takes over our own, see clone(2)
     _before_fork()
     pid = -1
     try:

@@ -213,7 +213,7 @@ class Zygote:
         )
         message: Message = {
             "type": "spawn",
-            "request": request.to_dict(),
+            "request": request.to_spawn(),
             "streams": connection.adopt_streams(streams),
         }
         if request.trace:

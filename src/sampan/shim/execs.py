@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 import signal
 
-from sampan.runtime import process as runtime_process
-from sampan.shim.programs import read_program
+from sampan.shim import helper, launching
 from sampan.shim.protocol import ExecRequest
 from sampan.shim.stdio import Stdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
-    from sampan.linux.cgroups.manager import Cgroup
     from sampan.shim.loop import Loop
-    from sampan.shim.protocol import StreamOptions
+    from sampan.shim.protocol import SpawnOrder, StreamOptions
 
 
 class ExecProcess:
@@ -65,17 +62,14 @@ def start(
     request: ExecRequest,
     client: tuple[int, StreamOptions, Callable[[str], None]] | None,
     *,
-    container_id: str,
+    order: SpawnOrder,
     container_pid: int,
-    config: dict[str, Any],
-    cgroup: Cgroup | None,
 ) -> ExecProcess:
     """Start the process; `client` is its (socket, options, on_end), owned when this returns.
 
     Raises:
         RuntimeFailure: it did not get as far as its own program; nothing is left of it.
     """
-    program = read_program(request.seccomp_program)
     if client is None and not request.terminal:
         stdio = None
         fds: tuple[int, int, int] | None = null_fds()
@@ -88,14 +82,8 @@ def start(
         )
         fds = stdio.open()
     try:
-        made = runtime_process.execute(
-            container_pid,
-            request.process,
-            config=config,
-            stdio=fds,
-            container_id=container_id,
-            seccomp_program=program,
-            cgroup=cgroup,
+        made, (pidfd, *console) = helper.run(
+            lambda: launching.start_exec(order, request, container_pid, fds)
         )
     except BaseException:
         if stdio is not None:
@@ -105,10 +93,10 @@ def start(
         if stdio is None and fds is not None:
             os.close(fds[0])
     if stdio is not None:
-        stdio.opened(made.console_fd, request.console_size)
+        stdio.opened(console[0] if console else None)
         if client is not None:
             stdio.attach(*client)
-    return ExecProcess(request.id, made.pid, made.pidfd, stdio)
+    return ExecProcess(request.id, made["pid"], pidfd, stdio)
 
 
 def null_fds() -> tuple[int, int, int]:

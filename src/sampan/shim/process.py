@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import gc
-import json
 import os
 import signal
 import sys
 import time
 
 from sampan.errors import RuntimeFailure, SampanError
-from sampan.linux import mounts, netlink
 from sampan.linux import syscalls as kernel
+from sampan.linux.cgroups.manager import open_cgroup
 from sampan.logs import drivers
-from sampan.runtime import launch
-from sampan.runtime.trace import Trace
-from sampan.shim import control, execs, exit_record, protocol
+from sampan.shim import control, execs, exit_record, helper, launching, protocol
+from sampan.shim.helper import as_failure
 from sampan.shim.loop import READ, Loop
 from sampan.shim.programs import read_program
-from sampan.shim.protocol import ExecRequest, ExitStatus, ShimRequest, Started, StreamOptions
-from sampan.shim.stdio import Stdio, set_size
+from sampan.shim.protocol import ExecRequest, ExitStatus, SpawnOrder, Started, StreamOptions
+from sampan.shim.stdio import Stdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
+    from sampan.linux.cgroups.manager import Cgroup
+    from sampan.runtime.trace import Trace
     from sampan.shim.control import Control
     from sampan.shim.protocol import Message
 
@@ -34,7 +33,7 @@ PROCESS_NAME = b"sampan-shim"
 
 
 def main(
-    request: ShimRequest,
+    order: SpawnOrder,
     streams: list[tuple[int, StreamOptions]],
     connection: socket.socket,
     trace: Trace | None,
@@ -42,7 +41,7 @@ def main(
     """Be the shim, from fork to the end of the container."""
     code = 1
     try:
-        shim = Shim(request, connection, trace)
+        shim = Shim(order, connection, trace)
         if shim.start(streams):
             shim.serve()
             code = 0
@@ -63,10 +62,8 @@ def prepare(request: Message) -> None:
 class Shim:
     """States: starting, serving, lingering (ended, but a client still takes output)."""
 
-    def __init__(
-        self, request: ShimRequest, connection: socket.socket, trace: Trace | None
-    ) -> None:
-        self._request = request
+    def __init__(self, order: SpawnOrder, connection: socket.socket, trace: Trace | None) -> None:
+        self._order = order
         self._trace = trace
         self._loop = Loop()
         self._controls: list[Control] = []
@@ -75,8 +72,9 @@ class Shim:
         self._children: dict[int, Callable[[int, Any], None]] = {}
         self._execs: dict[str, execs.ExecProcess] = {}
         self._stdio: Stdio | None = None
-        self._container: launch.Container | None = None
-        self._config = b""
+        self._pid = 0
+        self._pidfd = -1
+        self._cgroup: Cgroup | None = None
         self._started: Started | None = None
         self._status: ExitStatus | None = None
         self._log_error = ""
@@ -100,60 +98,54 @@ class Shim:
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
         with open("/proc/self/comm", "wb", buffering=0) as comm:
             comm.write(PROCESS_NAME)
-        exit_record.remove(self._request.directory)
-        self._listener = control.listen(self._request.socket)
+        exit_record.remove(self._order.directory)
+        self._listener = control.listen(self._order.socket)
         self._loop.on_child(self._reap)
 
     def _make_container(self, streams: list[tuple[int, StreamOptions]]) -> None:
-        request = self._request
+        order = self._order
         stdio = self._stdio = Stdio(
             self._loop,
-            terminal=request.terminal,
-            open_stdin=request.open_stdin,
-            stdin_once=request.stdin_once,
-            log=open_log(request),
+            terminal=order.terminal,
+            open_stdin=order.open_stdin,
+            stdin_once=order.stdin_once,
+            log=open_log(order),
             on_log_lost=self._log_lost,
         )
         fds = stdio.open()
         for fd, options in streams:
             stdio.attach(fd, options, self._stream_ended(self._first, options.number))
         self._mark("stdio")
-        container = self._container = launch.create(
-            launch.Launch(
-                container_id=request.id,
-                bundle=request.directory,
-                config=request.config,
-                stdio=fds,
-                rootfs_mounts=[mounts.Mount.from_dict(mount) for mount in request.rootfs_mounts],
-                seccomp_program=read_program(request.seccomp_program),
-                endpoints=[netlink.VethEndpoint.from_dict(each) for each in request.endpoints],
-                reaper=request.reaper,
-                trace=self._trace,
-            )
-        )
-        if container.console_fd is not None and request.console_size:
-            set_size(container.console_fd, *request.console_size)
-        container.start()
-        self._tell_started(container)
-        self._children[container.pid] = self._container_ended
-        stdio.opened(container.console_fd)
-
-    def _tell_started(self, container: launch.Container) -> None:
-        request = self._request
-        started = self._started = Started(
-            id=request.id,
-            pid=container.pid,
+        made, (self._pidfd, *console) = self._launch(fds)
+        self._pid = made["pid"]
+        self._started = Started(
+            id=order.id,
+            pid=self._pid,
             shim_pid=os.getpid(),
             started_at_ns=time.time_ns(),
-            directory=request.directory,
-            cgroup_path=request.cgroup_path,
-            trace=self._trace.marks if self._trace is not None else (),
-            warnings=container.warnings,
+            directory=order.directory,
+            cgroup_path=order.cgroup_path,
+            trace=made["marks"],
+            warnings=made["warnings"],
         )
-        self._first.send("started", started=started.to_dict())
+        self._first.send("started", started=self._started.to_dict())
+        self._children[self._pid] = self._container_ended
+        stdio.opened(console[0] if console else None)
+
+    def _launch(self, stdio: tuple[int, int, int] | None) -> tuple[Message, list[int]]:
+        def work() -> tuple[Message, list[int]]:
+            return launching.start_container(self._order, stdio, self._trace)
+
+        # Joining a namespace takes a helper of the runtime's own, that it has to reap itself.
+        return work() if self._order.joins else helper.run(work)
 
     def _undo(self) -> None:
         """The container is undone by the runtime; the rest is ours."""
+        try:
+            while True:  # what the helper made and killed, and itself
+                os.waitpid(-1, 0)
+        except ChildProcessError:
+            pass
         if self._stdio is not None:
             self._stdio.abort()
             self._stdio.finish_log()
@@ -175,12 +167,7 @@ class Shim:
             self._loop.run_once()
 
     def _slim_down(self) -> None:
-        """Keep the configuration, which every exec needs, as text: a tenth of its memory."""
-        self._config = json.dumps(self._request.config, separators=(",", ":")).encode()
-        self._request.config = {}
-        self._request.rootfs_mounts = ()
         self._trace = None
-        gc.disable()
         kernel.libc.malloc_trim(0)
 
     def _accept(self, _: int) -> None:
@@ -234,7 +221,6 @@ class Shim:
 
     def _exec(self, connection: Control, message: Message, fds: list[int]) -> int:
         request = ExecRequest.from_dict(message["process"])
-        assert self._container is not None
         client = None
         if fds:
             options = StreamOptions.from_dict(message["stream"])
@@ -243,10 +229,8 @@ class Shim:
             self._loop,
             request,
             client,
-            container_id=self._request.id,
-            container_pid=self._container.pid,
-            config=json.loads(self._config),
-            cgroup=self._container.cgroup,
+            order=self._order,
+            container_pid=self._pid,
         )
         if client is not None:
             fds.pop(0)
@@ -266,9 +250,8 @@ class Shim:
             running.kill_tree()
 
     def _signal(self, number: int) -> None:
-        assert self._container is not None
         try:
-            signal.pidfd_send_signal(self._container.pidfd, number)
+            signal.pidfd_send_signal(self._pidfd, number)
         except ProcessLookupError:
             pass
 
@@ -307,11 +290,11 @@ class Shim:
 
     def _container_ended(self, status: int, usage: Any) -> None:
         ended_at_ns = time.time_ns()
-        container = self._container
-        assert container is not None
         assert self._stdio is not None
-        if not self._has_own_pid_namespace():
-            self._kill_rest(container)
+        if self._order.cgroup_path:
+            self._cgroup = open_cgroup(self._order.cgroup_path)
+        if not self._order.own_pid_namespace:
+            self._kill_rest()  # else the kernel has killed all with the first process
         self._stdio.drain()
         self._stdio.finish_log()
         record = ExitStatus(
@@ -322,20 +305,15 @@ class Shim:
                 "peak_memory_bytes": usage.ru_maxrss * 1024,
             },
         )
-        if container.cgroup is not None:
-            record.oom_killed = container.cgroup.oom_kills() > 0
-        exit_record.write(self._request.directory, record)
+        if self._cgroup is not None:
+            record.oom_killed = self._cgroup.oom_kills() > 0
+        exit_record.write(self._order.directory, record)
         self._broadcast("exited", status=record.to_dict())
         self._status = record
 
-    def _has_own_pid_namespace(self) -> bool:
-        """Then the kernel has killed all of the container with its first process."""
-        namespaces = (json.loads(self._config).get("linux") or {}).get("namespaces") or ()
-        return any(each["type"] == "pid" and not each.get("path") for each in namespaces)
-
-    def _kill_rest(self, container: launch.Container) -> None:
-        if container.cgroup is not None:
-            container.cgroup.kill()
+    def _kill_rest(self) -> None:
+        if self._cgroup is not None:
+            self._cgroup.kill()
         for running in list(self._execs.values()):
             running.signal(signal.SIGKILL)
             _, status = os.waitpid(running.pid, 0)
@@ -344,14 +322,12 @@ class Shim:
 
     def _end(self) -> None:
         """Everybody who listens knows: give all back."""
-        container = self._container
-        assert container is not None
         assert self._stdio is not None
         self._stdio.finish()
         self._stdio.close_outputs()
         self._close_listener()
-        if container.cgroup is not None:
-            container.cgroup.delete()
+        if self._cgroup is not None:
+            self._cgroup.delete()
         for each in list(self._controls):
             if not each.has_unsent:
                 each.close()
@@ -366,7 +342,7 @@ class Shim:
         self._listener.close()
         self._listener = None
         try:
-            os.unlink(self._request.socket)
+            os.unlink(self._order.socket)
         except FileNotFoundError:
             pass
 
@@ -375,23 +351,13 @@ class Shim:
             self._trace.mark(stage)
 
 
-def open_log(request: ShimRequest) -> drivers.LogWriter:
+def open_log(order: SpawnOrder) -> drivers.LogWriter:
     try:
-        return drivers.open_writer(request.log_driver, request.log_path, request.log_options)
+        return drivers.open_writer(order.log_driver, order.log_path, order.log_options)
     except OSError as error:
         raise RuntimeFailure(
-            "log", f"open log: {error.strerror}", path=request.log_path, errno=error.errno
+            "log", f"open log: {error.strerror}", path=order.log_path, errno=error.errno
         ) from error
-
-
-def as_failure(error: SampanError | OSError) -> RuntimeFailure:
-    """Any failure of a start as one with a stage."""
-    if isinstance(error, RuntimeFailure):
-        return error
-    if isinstance(error, OSError):
-        path = error.filename if isinstance(error.filename, str) else None
-        return RuntimeFailure("shim", str(error), path=path, errno=error.errno)
-    return RuntimeFailure("shim", error.message, hint=error.hint)
 
 
 def exit_code(status: int) -> int:

@@ -71,6 +71,9 @@ class Value:
         return cls(**{name: data[name] for name in cls.__slots__ if name in data})
 
 
+LAUNCH_FIELDS = ("config", "endpoints", "rootfs_mounts")
+
+
 class ShimRequest(Value):
     """All that a shim needs to run one container.
 
@@ -143,6 +146,61 @@ class ShimRequest(Value):
         """The OCI `linux.cgroupsPath`; empty without one."""
         path: str = (self.config.get("linux") or {}).get("cgroupsPath") or ""
         return path
+
+    def to_spawn(self) -> Message:
+        """The request as a `spawn` message has it: what only the launch needs stays text inside.
+
+        The shim passes that text on undecoded; its thousand small objects would make it bigger.
+        """
+        linux = self.config.get("linux") or {}
+        body = self.to_dict()
+        launch = {name: body.pop(name) for name in LAUNCH_FIELDS}
+        own = [row["type"] for row in linux.get("namespaces") or () if not row.get("path")]
+        return {
+            **body,
+            "launch": json.dumps(launch, separators=(",", ":")),
+            "cgroup_path": self.cgroup_path,
+            "own_pid_namespace": "pid" in own,
+            "joins": len(own) < len(linux.get("namespaces") or ()) or "timeOffsets" in linux,
+        }
+
+
+class SpawnOrder(Value):
+    """A ShimRequest as it reaches the shim, see `ShimRequest.to_spawn`.
+
+    `launch` is JSON with the LAUNCH_FIELDS; `joins`: a namespace is joined by path (or has offsets),
+    which needs a process of its own for a step.
+    """
+
+    __slots__ = (
+        *(name for name in ShimRequest.__slots__ if name not in LAUNCH_FIELDS),
+        "cgroup_path",
+        "joins",
+        "launch",
+        "own_pid_namespace",
+    )
+
+    id: str
+    directory: str
+    socket: str
+    seccomp_program: str | None
+    terminal: bool
+    open_stdin: bool
+    stdin_once: bool
+    reaper: bool
+    log_driver: str
+    log_path: str
+    log_options: dict[str, str]
+    console_size: Sequence[int] | None
+    trace: bool
+    launch: str
+    cgroup_path: str
+    own_pid_namespace: bool
+    joins: bool
+
+    def __init__(self, **fields: Any) -> None:
+        for name in self.__slots__:
+            setattr(self, name, fields[name])
 
 
 class ExecRequest(Value):

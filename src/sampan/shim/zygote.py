@@ -20,7 +20,7 @@ from sampan.runtime import launch
 from sampan.runtime.trace import Trace
 from sampan.shim import process, protocol
 from sampan.shim.loop import READ, Loop
-from sampan.shim.protocol import ShimRequest, StreamOptions
+from sampan.shim.protocol import SpawnOrder, StreamOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,10 +96,10 @@ class Zygote:
             self._loop.close()
             self._sock.close()
             trace = start_trace(message)
-            request = ShimRequest.from_dict(message["request"])
+            order = SpawnOrder.from_dict(message["request"])
             options = [StreamOptions.from_dict(each) for each in message["streams"]]
             control = socket.socket(fileno=fds[0])
-            process.main(request, list(zip(fds[1:], options, strict=True)), control, trace)
+            process.main(order, list(zip(fds[1:], options, strict=True)), control, trace)
         except BaseException:  # noqa: BLE001  a fork's child never returns into its parent's stack
             sys.excepthook(*sys.exc_info())
         finally:
