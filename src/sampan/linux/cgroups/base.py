@@ -68,6 +68,15 @@ class Cgroup:
         """
         raise NotImplementedError
 
+    def adopt(self, pid: int) -> None:
+        """Have who manages the cgroups here make this one around `pid`, before `create`.
+
+        That is systemd, for a path of its form; otherwise there is nothing to do.
+
+        Raises:
+            RuntimeFailure: systemd refuses.
+        """
+
     def add(self, pid: int) -> None:
         """Move process `pid` with its threads here. Slow; see the class."""
         raise NotImplementedError
