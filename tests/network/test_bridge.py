@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from sampan.errors import Conflict, InvalidArgument, Unavailable
+from sampan.errors import Conflict, InvalidArgument, NotFound, Unavailable
 from sampan.linux import interfaces, netlink
 from sampan.network import inspect
 from sampan.network.bridge import BridgeNetwork
@@ -146,6 +147,48 @@ def test_before_ensure_there_is_no_address() -> None:
     assert network.gateway == ""
     with pytest.raises(Unavailable, match="not set up"):
         network.attach("one")
+
+
+def test_an_engine_without_a_bridge_network(world: World, bridge: MakeBridge) -> None:
+    before = world.links()
+    network = bridge(bridge="none")
+    assert world.links() == before
+    assert network.gateway == ""
+    with pytest.raises(NotFound, match="network bridge not found"):
+        network.attach("one")
+    network.release("one")
+    network.remove()
+
+
+def test_a_kernel_that_refuses_is_said(
+    world: World, bridge: MakeBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(errno.EOPNOTSUPP, "create bridge sampan0: Operation not supported")
+
+    monkeypatch.setattr(interfaces, "create_bridge", refuse)
+    with pytest.raises(Unavailable, match="sampan0 cannot be set up: create bridge") as caught:
+        bridge()
+    assert caught.value.hint and "--bridge none" in caught.value.hint
+
+
+def test_a_new_address_of_the_bridge_keeps_what_is_in_use(world: World, bridge: MakeBridge) -> None:
+    """Somebody gave the bridge another address of the same subnet by hand."""
+    network = bridge()
+    assert network.allocate("one").addresses == ("172.30.0.2/16",)
+    world.run("ip", "address", "flush", "dev", "sampan0")
+    world.run("ip", "address", "add", "172.30.0.254/16", "dev", "sampan0")
+    with world.host.entered():
+        network.ensure()
+    assert network.gateway == "172.30.0.254"
+    assert network.allocate("two").addresses == ("172.30.0.1/16",)
+    assert network.allocate("three").addresses == ("172.30.0.3/16",)
+
+
+@pytest.mark.parametrize("table", ["a b", "1x", "x;", "{"])
+def test_a_table_name_that_cannot_be(table: str) -> None:
+    with pytest.raises(InvalidArgument, match="invalid nftables table name"):
+        BridgeNetwork(table=table)
 
 
 CLAIM = """

@@ -17,11 +17,12 @@ import hashlib
 import logging
 import os
 import re
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface
 from typing import TYPE_CHECKING, Any
 
-from sampan.errors import Conflict, InvalidArgument, SampanError, Unavailable
+from sampan.errors import Conflict, InvalidArgument, NotFound, SampanError, Unavailable
 from sampan.linux.netlink import IFNAMSIZ, VethEndpoint
+from sampan.linux.nftables import NftError
 from sampan.linux.nftwatch import RulesetWatch
 from sampan.network import ipam
 from sampan.network.driver import Attachment
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
 
 DEFAULT_BRIDGE = "sampan0"
 DEFAULT_TABLE = "sampan"
+DISABLED = "none"  # dockerd's word for --bridge
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_TABLE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 _INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SETTLE_S = 0.2
 _log = logging.getLogger(__name__)
@@ -45,7 +48,8 @@ _IP_FORWARD = "/proc/sys/net/ipv4/ip_forward"
 class BridgeNetwork:
     """The network `bridge` of one engine.
 
-    `bridge` names the interface, which no two engines may share; `bip` is its address
+    `bridge` names the interface, which no two engines may share, or is `none` for an engine that
+    has no bridge network; `bip` is its address
     (`172.30.0.1/16`), chosen so as to overlap nothing when not given; `table` names the nftables
     table, by default after the bridge; `mtu` is by default the smaller of 1500 and that of the
     interface with the default route; without `icc` containers reach the outside and the
@@ -70,6 +74,8 @@ class BridgeNetwork:
     ) -> None:
         if not _INTERFACE.fullmatch(bridge) or len(bridge) >= IFNAMSIZ:
             raise InvalidArgument(f"invalid bridge name: {bridge!r}")
+        if table and not _TABLE.fullmatch(table):
+            raise InvalidArgument(f"invalid nftables table name: {table!r}")
         self.bridge = bridge
         self.table = table or (DEFAULT_TABLE if bridge == DEFAULT_BRIDGE else f"sampan-{bridge}")
         self.id = network_id or hashlib.sha256(f"sampan network {bridge}".encode()).hexdigest()
@@ -104,15 +110,33 @@ class BridgeNetwork:
         Raises:
             Conflict: the interface is not a bridge, is another engine's, or has another address
                 than `bip` and containers on it.
-            Unavailable: no subnet is free.
+            Unavailable: no subnet is free, or the kernel refuses: what, and its reason.
         """
-        address = self._interface.ensure()
-        if self._pool is None or self._pool.gateway != address.ip:
-            self._pool = ipam.AddressPool(address)
-        _enable_forwarding()
-        self.warnings = self._firewall.install(
-            subnet=str(address.network), icc=self.icc, masquerade=self.masquerade
-        )
+        if self.bridge == DISABLED:
+            return
+        try:
+            address = self._interface.ensure()
+            self._use(address)
+            _enable_forwarding()
+            self.warnings = self._firewall.install(
+                subnet=str(address.network), icc=self.icc, masquerade=self.masquerade
+            )
+        except (OSError, NftError) as error:
+            reason = error.message if isinstance(error, NftError) else error.strerror or str(error)
+            raise Unavailable(
+                f"the bridge network {self.bridge} cannot be set up: {reason}",
+                hint="an engine without a bridge network is started with --bridge none",
+            ) from error
+
+    def _use(self, address: IPv4Interface) -> None:
+        """Hand out addresses of this subnet, but for those in use."""
+        if self._pool is not None and self._pool.gateway == address.ip:
+            return
+        self._pool = ipam.AddressPool(address)
+        for attachment in self._attachments.values():
+            taken = _address_of(attachment)
+            if taken in self._pool.subnet and taken != address.ip:
+                self._pool.reserve(str(taken))
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Put the rules back whenever somebody else took them, until `close`.
@@ -120,7 +144,7 @@ class BridgeNetwork:
         A firewall that is reloaded flushes what it finds: without this, containers would lose the
         outside until the daemon's next start.
         """
-        if self._watch is None:
+        if self._watch is None and self.bridge != DISABLED:
             self._loop = loop
             self._watch = RulesetWatch()
             loop.add_reader(self._watch.fileno(), self._rules_changed)
@@ -196,11 +220,8 @@ class BridgeNetwork:
     def release(self, container_id: str) -> None:
         """Free the container's address; nothing happens if it has none."""
         attachment = self._attachments.pop(container_id, None)
-        if attachment is None or attachment.endpoint is None:
-            return
-        interface = IPv4Interface(attachment.endpoint.addresses[0])
-        if interface.ip in self._ready().subnet:
-            self._ready().release(interface.ip)
+        if attachment is not None and self._pool is not None:
+            self._pool.release(_address_of(attachment))
 
     def attachment(self, container_id: str) -> Attachment | None:
         """The container's place, if it has one."""
@@ -241,6 +262,8 @@ class BridgeNetwork:
 
         IPv4 forwarding stays on: others may have come to rely on it.
         """
+        if self.bridge == DISABLED:
+            return
         self._unwatch()
         self._firewall.remove()
         self._interface.remove()
@@ -274,6 +297,10 @@ class BridgeNetwork:
             self._repair = None
 
     def _ready(self) -> ipam.AddressPool:
+        if self.bridge == DISABLED:
+            raise NotFound(
+                "network bridge not found", hint="the engine was started with --bridge none"
+            )
         if self._pool is None:
             raise Unavailable("the bridge network is not set up")
         return self._pool
@@ -290,6 +317,11 @@ class BridgeNetwork:
         )
         self._attachments[container_id] = attachment
         return attachment
+
+
+def _address_of(attachment: Attachment) -> IPv4Address:
+    assert attachment.endpoint is not None
+    return IPv4Interface(attachment.endpoint.addresses[0]).ip
 
 
 def _checked_mac(mac: str) -> str:
