@@ -175,7 +175,7 @@ def test_scope_of_a_real_manager(bus: str) -> None:
             }
         )
         with systemd_bus.Manager(bus) as manager:
-            with pytest.raises(systemd_bus.BusError, match="no_such_property|NoSuch"):
+            with pytest.raises(systemd_bus.BusError, match="NoSuch"):
                 manager.set_unit_properties(unit, [("NoSuch", "t", 1)])
             # systemd's own value, which it would write again, is the one that was asked for.
             manager.set_unit_properties(unit, [("TasksMax", "t", 21)])

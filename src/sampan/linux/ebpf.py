@@ -10,11 +10,11 @@ import ctypes
 import os
 import struct
 from errno import EINVAL
-from typing import TYPE_CHECKING
 
 from sampan.linux.cgroups.devices import ALL_ACCESS, ANY
 from sampan.linux.syscalls import SYS_bpf, check, libc
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

@@ -10,8 +10,8 @@ Source: seccomp(2); the kernel's networking/filter.rst.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import ctypes
 import os
 from errno import EACCES, ENOSYS, EPERM
-from typing import TYPE_CHECKING
 
 from sampan.errors import RuntimeFailure
 from sampan.linux import seccomp_bpf
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any

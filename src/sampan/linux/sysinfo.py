@@ -7,11 +7,11 @@ not there.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from sampan.linux.cgroups.files import read_optional
 from sampan.linux.cgroups.layout import layout, own_path, parse_own
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sampan.linux.cgroups.layout import Layout
 

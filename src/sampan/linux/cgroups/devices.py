@@ -6,10 +6,10 @@ devices every container has (runtime-spec, "Default Devices") are allowed behind
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 
 from sampan.errors import RuntimeFailure
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any

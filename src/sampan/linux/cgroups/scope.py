@@ -7,13 +7,13 @@ form is runc's `--systemd-cgroup`.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from sampan.errors import RuntimeFailure
 from sampan.linux.cgroups import devices, files, v2_resources
 from sampan.linux.cgroups.base import Cgroup, Gate
 from sampan.linux.cgroups.systemd_bus import PRIVATE_SOCKET, Manager
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any

@@ -6,13 +6,13 @@ import os
 import select
 import time
 from errno import EBUSY, EINVAL
-from typing import TYPE_CHECKING
 
 from sampan.errors import RuntimeFailure
 from sampan.linux.cgroups import devices, files, layout, tree, v1_resources
 from sampan.linux.cgroups.base import Cgroup, Gate
 from sampan.linux.cgroups.v2 import CgroupV2
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any

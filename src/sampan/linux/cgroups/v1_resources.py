@@ -5,10 +5,10 @@ Source: runtime-spec config-linux.md "Control groups"; the kernel's admin-guide/
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 
 from sampan.errors import RuntimeFailure
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any

@@ -6,13 +6,13 @@ from __future__ import annotations
 import os
 import time
 from errno import EINVAL, ENOENT
-from typing import TYPE_CHECKING
 
 from sampan.errors import RuntimeFailure
 from sampan.linux.cgroups import files, tree, v2_resources
 from sampan.linux.cgroups.base import Cgroup, Gate
 from sampan.linux.cgroups.v1_resources import check_sections
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any

@@ -8,11 +8,11 @@ for the limit on kernel memory, which no kernel has any longer.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from sampan.errors import RuntimeFailure
 from sampan.linux.cgroups.v1_resources import device_number, page_size, rdma_line
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
