@@ -17,6 +17,7 @@ from sampan.shim.streams import DEFAULT_DETACH_KEYS, ClientStream
 
 # How long an ended exec can still be inspected; dockerd keeps it as long.
 KEPT_S = 300.0
+KILLED = 137  # 128 + SIGKILL
 
 
 class Exec:
@@ -113,11 +114,12 @@ class Execs:
             raise
         try:
             handle = await shim.exec(self._request(entry, console_size), stream)
-        except SampanError as failure:
-            self._ended(entry, exit_code_of(failure))
-            raise
-        except BaseException:
-            self._ended(entry, 137)
+        except BaseException as failure:
+            self._ended(
+                entry, exit_code_of(failure) if isinstance(failure, SampanError) else KILLED
+            )
+            if stream is not None:
+                stream.close()
             raise
         entry.handle, entry.pid = handle, handle.pid
         handle.exited.add_done_callback(
