@@ -128,6 +128,47 @@ def test_gate_works_without_a_path_to_the_hierarchies(cgroup: Cgroup, start: Sta
     assert wait_exit(pid) == 0
 
 
+def test_gate_with_open_files_serves_another_user(cgroup: Cgroup) -> None:
+    """A child in a user namespace has no right to open the files, but may write to open ones."""
+    fd = cgroup.clone_into()
+    cgroup.create()
+    gate = cgroup.gate(made=True)
+    pid, pidfd = clone(0, cgroup_fd=-1 if fd is None else fd)
+    if not pid:
+        os.setuid(65534)
+        gate.enter()
+        with open("/proc/self/cgroup") as file:
+            paths = {line.split(":", 2)[2].strip() for line in file}
+        os._exit(0 if paths == {cgroup.path} else 1)
+    os.close(pidfd)
+    gate.close()
+    if fd is not None:
+        os.close(fd)
+    assert wait_exit(pid) == 0
+
+
+@only_v2
+def test_delegation(cgroup: Cgroup) -> None:
+    """The directory and the files that the kernel says go to the user, limits do not."""
+    cgroup.create()
+    cgroup.delegate(65534)
+    directory = cgroup.paths()[""]
+    for name, owner in (("", 65534), ("cgroup.procs", 65534), ("memory.max", 0)):
+        assert os.stat(f"{directory}/{name}").st_uid == owner
+
+
+@only_v2
+def test_parent_with_processes_is_named(cgroup: Cgroup, start: Start) -> None:
+    """A cgroup with processes of its own cannot pass controllers on; the message says which."""
+    start(cgroup)
+    below = open_cgroup(cgroup.path + "/below")
+    below.create()
+    with pytest.raises(RuntimeFailure, match="memory cgroup controller is not enabled") as caught:
+        below.apply({"memory": {"limit": 64 * MIB}})
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith(f"{cgroup.paths()['']} has processes of its own")
+
+
 def test_gate_before_create_fails_with_a_message(cgroup: Cgroup) -> None:
     if UNIFIED:
         pytest.skip("needs cgroup v1 controllers")

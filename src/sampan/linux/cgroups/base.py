@@ -19,7 +19,8 @@ class Gate:
 
     __slots__ = ("_entries",)
 
-    def __init__(self, entries: list[tuple[int, str]]) -> None:
+    def __init__(self, entries: list[tuple[int, str | None]]) -> None:
+        """fds with the path from there to a `tasks` file; None if the fd is that file."""
         self._entries = entries
 
     def enter(self) -> None:
@@ -87,8 +88,12 @@ class Cgroup:
         """
         raise NotImplementedError
 
-    def gate(self) -> Gate:
-        """What a child takes along to enter the v1 hierarchies; missing parents are made."""
+    def gate(self, *, made: bool = False) -> Gate:
+        """What a child takes along to enter the v1 hierarchies; missing parents are made.
+
+        With `made`, `create` has been called, and the files are opened now, with this process's
+        rights: for a child in another user namespace, which could not open them.
+        """
         raise NotImplementedError
 
     def paths(self) -> dict[str, str]:
@@ -98,6 +103,12 @@ class Cgroup:
     def exists(self) -> bool:
         """Whether the directory is there."""
         raise NotImplementedError
+
+    def delegate(self, uid: int) -> None:
+        """Let user `uid` of the machine manage the cgroups below this one; nothing on v1.
+
+        Source: runtime-spec config-linux.md "Cgroup ownership".
+        """
 
     def freeze(self) -> None:
         """Stop all processes; back when they are stopped."""

@@ -6,7 +6,6 @@ devices every container has (runtime-spec, "Default Devices") are allowed behind
 
 from __future__ import annotations
 
-
 from sampan.errors import RuntimeFailure
 
 TYPE_CHECKING = False

@@ -139,8 +139,11 @@ class ScopeCgroup(Cgroup):
     def clone_into(self) -> int | None:
         return None
 
-    def gate(self) -> Gate:
-        return self._inner.gate()
+    def gate(self, *, made: bool = False) -> Gate:
+        return self._inner.gate(made=made)
+
+    def delegate(self, uid: int) -> None:
+        self._inner.delegate(uid)
 
     def paths(self) -> dict[str, str]:
         return self._inner.paths()

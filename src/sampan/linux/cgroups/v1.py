@@ -40,12 +40,16 @@ class GateV1(Gate):
     def enter(self) -> None:
         for fd, path in self._entries:
             try:
+                if path is None:
+                    os.write(fd, b"0")
+                    continue
                 tasks = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=fd)
                 try:
                     os.write(tasks, b"0")
                 finally:
                     os.close(tasks)
             except OSError as error:
+                path = path or os.readlink(f"/proc/self/fd/{fd}")
                 raise files.failure(error, f"enter cgroup {path}", path) from error
 
     def close(self) -> None:
@@ -104,22 +108,27 @@ class CgroupV1(Cgroup):
                 files.write(directory + "/cgroup.clone_children", "1")
             parent = directory
 
-    def gate(self) -> Gate:
-        parent, _, name = self.path.rpartition("/")
-        entries: list[tuple[int, str]] = []
+    def gate(self, *, made: bool = False) -> Gate:
+        entries: list[tuple[int, str | None]] = []
         try:
             for root, controller in self._roots:
-                directory = root + parent
-                try:
-                    fd = os.open(directory, _DIRECTORY)
-                except FileNotFoundError:
-                    self._create_parents(root, controller)
-                    fd = os.open(directory, _DIRECTORY)
-                entries.append((fd, name + "/tasks"))
+                if made:
+                    path = f"{root}{self.path}/tasks"
+                    entries.append((os.open(path, os.O_WRONLY | os.O_CLOEXEC), None))
+                else:
+                    path, _, name = (root + self.path).rpartition("/")
+                    entries.append((self._open_parent(path, root, controller), name + "/tasks"))
         except OSError as error:
             GateV1(entries).close()
-            raise files.failure(error, f"open cgroup {directory}", directory) from error
+            raise files.failure(error, f"open cgroup {path}", path) from error
         return GateV1(entries)
+
+    def _open_parent(self, path: str, root: str, controller: str) -> int:
+        try:
+            return os.open(path, _DIRECTORY)
+        except FileNotFoundError:
+            self._create_parents(root, controller)
+            return os.open(path, _DIRECTORY)
 
     def clone_into(self) -> int | None:
         return None if self._unified is None else self._unified.clone_into()

@@ -5,7 +5,6 @@ Source: runtime-spec config-linux.md "Control groups"; the kernel's admin-guide/
 
 from __future__ import annotations
 
-
 from sampan.errors import RuntimeFailure
 
 TYPE_CHECKING = False

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _DELETE_S = 10.0
 _FREEZE_S = 5.0
+_DELEGATE = "/sys/kernel/cgroup/delegate"
+_DELEGATED = "cgroup.procs cgroup.subtree_control cgroup.threads"
 
 
 class GateV2(Gate):
@@ -72,22 +74,24 @@ class CgroupV2(Cgroup):
         One that cannot be passed on is left out here; setting a limit that needs it tells.
         Source: admin-guide/cgroup-v2.rst, "Enabling and Disabling", "Top-down Constraint".
         """
-        above, _, _ = self._directory.rpartition("/")
-        if not self._missing(above, wanted):
+        available = _controllers(self._root)
+        wanted = [name for name in wanted if name in available]
+        *above, parent = self._above()
+        if not _missing(parent, wanted):
             return
-        directory = self._root
-        for name in self.path.strip("/").split("/"):
-            missing = self._missing(directory, wanted)
-            available = files.read(directory + "/cgroup.controllers").split()
-            _pass_on(directory, [name for name in missing if name in available])
-            directory += "/" + name
+        for directory in (*above, parent):
+            if missing := _missing(directory, wanted):
+                given = files.read(directory + "/cgroup.controllers").split()
+                _pass_on(directory, [name for name in missing if name in given])
 
-    @staticmethod
-    def _missing(directory: str, wanted: Iterable[str]) -> list[str]:
-        passed = files.read(directory + "/cgroup.subtree_control").split()
-        return [name for name in wanted if name not in passed]
+    def _above(self) -> list[str]:
+        """The directories from the mount point to the parent."""
+        directories = [self._root]
+        for name in self.path.split("/")[1:-1]:
+            directories.append(f"{directories[-1]}/{name}")
+        return directories
 
-    def gate(self) -> Gate:
+    def gate(self, *, made: bool = False) -> Gate:
         return GateV2([])
 
     def clone_into(self) -> int | None:
@@ -105,6 +109,18 @@ class CgroupV2(Cgroup):
 
     def exists(self) -> bool:
         return os.path.isdir(self._directory)
+
+    def delegate(self, uid: int) -> None:
+        if self._hybrid:
+            return
+        names = (files.read_optional(_DELEGATE) or _DELEGATED).split()
+        for path in (self._directory, *(f"{self._directory}/{name}" for name in names)):
+            try:
+                os.chown(path, uid, -1)
+            except FileNotFoundError:
+                continue  # not every cgroup has every file, says the specification
+            except OSError as error:
+                raise files.failure(error, f"give {path} to user {uid}", path) from error
 
     # Limits
 
@@ -142,12 +158,16 @@ class CgroupV2(Cgroup):
             return files.failure(error, f"cannot set {file}: this kernel does not have it", path)
         if not self.exists():
             return files.failure(error, f"cannot set {file}: {self._directory} is gone", path)
-        above = self._directory.rpartition("/")[0]
+        lacking = next((each for each in self._above() if _missing(each, [controller])), None)
+        hint = None
+        if lacking not in (None, self._root) and tree.processes(str(lacking), False):
+            hint = f"{lacking} has processes of its own: move them into a cgroup below it"
         return RuntimeFailure(
             "cgroup",
-            f"cannot set {file}: the {controller} cgroup controller is not enabled in {above}",
+            f"cannot set {file}: the {controller} cgroup controller is not enabled in {lacking}",
             path=path,
             errno=error.errno,
+            hint=hint,
         )
 
     def _apply_devices(self, entries: list[Mapping[str, Any]]) -> None:
@@ -218,6 +238,22 @@ class CgroupV2(Cgroup):
         text = self._read("memory.events") or ""
         _, found, count = text.partition("oom_kill ")
         return int(count.split()[0]) if found else 0
+
+
+_roots: dict[str, frozenset[str]] = {}
+
+
+def _controllers(root: str) -> frozenset[str]:
+    """The controllers of the v2 tree at `root`, read once: they change only when one is mounted."""
+    if root not in _roots:
+        _roots[root] = frozenset(files.read(root + "/cgroup.controllers").split())
+    return _roots[root]
+
+
+def _missing(directory: str, wanted: Iterable[str]) -> list[str]:
+    """Those of `wanted` that `directory` does not pass on."""
+    passed = files.read(directory + "/cgroup.subtree_control").split()
+    return [name for name in wanted if name not in passed]
 
 
 def _pass_on(directory: str, names: list[str]) -> None:
