@@ -22,6 +22,7 @@ Read = Callable[[int], bytes]
 PIECE = 1 << 20
 """The most that is decompressed at once: a bomb fills the disk's quota, not the memory."""
 
+_MAGIC_LENGTH = 6
 _MAGIC = (
     (b"\x1f\x8b\x08", "gzip"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
@@ -43,7 +44,7 @@ class BadCompression(InvalidArgument):
 
 
 def compression_of(head: bytes) -> str:
-    """`gzip`, `zstd`, `bzip2`, `xz` or "" by the first bytes (10 are enough)."""
+    """`gzip`, `zstd`, `bzip2`, `xz` or "" by the first six bytes."""
     if head[:3] and head[1:4] == b"\x2a\x4d\x18" and 0x50 <= head[0] <= 0x5F:
         return "zstd"  # a skippable frame
     return next((name for magic, name in _MAGIC if head.startswith(magic)), "")
@@ -56,7 +57,7 @@ def decompressed(read: Read) -> tuple[Read, str]:
         BadCompression: the stream is damaged or ends early.
     """
     head = b""
-    while len(head) < 10 and (piece := read(PIECE)):
+    while len(head) < _MAGIC_LENGTH and (piece := read(PIECE)):
         head += piece
     compression = compression_of(head)
     source = _Prefixed(head, read)
@@ -113,9 +114,13 @@ class _Decompressor:
                 return plain
 
     def _next_member(self) -> bool:
-        rest: bytes = self._engine.unused_data or self._read(PIECE)
-        if self._compression in ("gzip", "xz"):
-            rest = rest.lstrip(b"\0")  # padding after the last member
+        rest: bytes = self._engine.unused_data
+        while True:
+            if self._compression in ("gzip", "xz"):
+                rest = rest.lstrip(b"\0")  # padding after a member
+            if len(rest) >= _MAGIC_LENGTH or not (piece := self._read(PIECE)):
+                break
+            rest += piece
         if not rest or compression_of(rest) != self._compression:
             return False
         self._engine = self._make()

@@ -334,6 +334,8 @@ def _decimal(text: bytes) -> int:
 
 def _apply_pax(entry: Entry, pax: dict[bytes, bytes]) -> None:
     for key, value in pax.items():
+        if not value and not key.startswith(_XATTR):
+            continue  # POSIX: an empty value takes a global header's back
         if key == b"path":
             entry.name = value
         elif key == b"linkpath":

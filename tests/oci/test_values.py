@@ -1,0 +1,135 @@
+"""Digests, chain IDs, platforms, times and documents of the image spec."""
+
+import json
+
+import pytest
+
+from sampan.errors import InvalidArgument
+from sampan.oci.descriptor import Descriptor, Platform, matches, parse_platform
+from sampan.oci.digest import (
+    BadDigest,
+    DiffID,
+    Digest,
+    chain_ids,
+    digest_of,
+    parse_digest,
+    short_id,
+)
+from sampan.oci.go_time import format_time, parse_duration, parse_time
+from sampan.oci.image_config import encode_image_config, parse_image_config
+from sampan.oci.index import select_platform
+from sampan.oci.manifest import parse_manifest
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "invalid checksum digest format"),
+        ("sha256:", "invalid checksum digest format"),
+        ("sha256:" + "A" * 64, "invalid checksum digest format"),
+        ("sha256:" + "a" * 63, "invalid checksum digest length"),
+        ("sha256:../../etc/passwd", "invalid checksum digest length"),
+        ("md5:" + "a" * 32, "unsupported digest algorithm"),
+    ],
+)
+def test_bad_digests(text: str, message: str) -> None:
+    with pytest.raises(BadDigest, match=message):
+        parse_digest(text)
+
+
+def test_chain_ids_follow_the_spec() -> None:
+    one, two = DiffID("sha256:" + "1" * 64), DiffID("sha256:" + "2" * 64)
+    assert chain_ids([one, two]) == [one, digest_of(f"{one} {two}".encode())]
+    assert chain_ids([]) == []
+    assert short_id(one) == "1" * 12
+
+
+@pytest.mark.parametrize(
+    ("text", "ns"),
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("1970-01-01T00:00:01.5Z", 1_500_000_000),
+        ("1970-01-01T01:00:00.000000001+01:00", 1),
+        ("2024-02-29T12:34:56.123456789Z", 1709210096123456789),
+        ("0001-01-01T00:00:00Z", -62135596800 * 10**9),
+    ],
+)
+def test_times(text: str, ns: int) -> None:
+    assert parse_time(text) == ns
+    assert parse_time(format_time(ns)) == ns
+
+
+def test_times_are_written_as_go_does() -> None:
+    assert format_time(0) == "1970-01-01T00:00:00Z"
+    assert format_time(1_500_000_000) == "1970-01-01T00:00:01.5Z"
+
+
+def test_durations() -> None:
+    assert parse_duration("1m30s") == 90 * 10**9
+    assert parse_duration("1.5h") == 5400 * 10**9
+    with pytest.raises(InvalidArgument, match='time: invalid duration "1x"'):
+        parse_duration("1x")
+
+
+def test_config_reads_nulls_as_unset_and_ignores_what_it_does_not_know() -> None:
+    document = {
+        "architecture": "amd64",
+        "config": {"Env": None, "Cmd": ["sh"], "Hostname": "x", "Labels": {"a": "b"}},
+        "container": "123",
+        "rootfs": {"type": "layers", "diff_ids": ["sha256:" + "1" * 64]},
+    }
+    config = parse_image_config(json.dumps(document).encode())
+    assert config.config.to_dict() == {"Cmd": ["sh"], "Labels": {"a": "b"}}
+    assert parse_image_config(encode_image_config(config)) == config
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"rootfs": {"diff_ids": ["sha256:x"]}}',
+        '{"config": {"Env": 3}, "rootfs": {}}',
+        "[" * 100_000,
+    ],
+)
+def test_bad_configs(text: str) -> None:
+    with pytest.raises(InvalidArgument):
+        parse_image_config(text.encode())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schemaVersion": 1},
+        {"config": {"mediaType": "x", "digest": "sha256:zz", "size": 1}},
+        {"layers": [{"mediaType": "x", "digest": "sha256:" + "1" * 64, "size": -1}]},
+        {"layers": None},
+    ],
+)
+def test_bad_manifests(change: dict[str, object]) -> None:
+    good = {
+        "schemaVersion": 2,
+        "config": {"mediaType": "x", "digest": "sha256:" + "1" * 64, "size": 1},
+        "layers": [],
+    }
+    parse_manifest(json.dumps(good).encode())
+    with pytest.raises(InvalidArgument):
+        parse_manifest(json.dumps(good | change).encode())
+
+
+def _entry(architecture: str, variant: str = "") -> Descriptor:
+    platform = Platform(architecture=architecture, os="linux", variant=variant)
+    return Descriptor(media_type="m", digest=Digest(architecture), size=0, platform=platform)
+
+
+def test_platform_choice() -> None:
+    entries = [_entry("amd64"), _entry("arm64", "v8"), _entry("arm", "v7")]
+    wanted = Platform(architecture="arm64", os="linux", variant="v8")
+    assert select_platform(entries, wanted) is entries[1]
+    assert select_platform(entries, Platform(architecture="s390x", os="linux")) is None
+    assert matches(parse_platform("linux/arm64"), wanted)
+    assert parse_platform("linux/x86_64").architecture == "amd64"
+    with pytest.raises(InvalidArgument):
+        parse_platform("a/b/c/d")
