@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from sampan import __version__
-from sampan.errors import InvalidArgument, SampanError
+from sampan.errors import InvalidArgument, RuntimeFailure, SampanError
 from sampan.runtime.options import FLAG, LIST, NUMBER, TEXT, Option, Values, describe, parse
 from sampan.runtime.store import Store
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SPEC_VERSION = "1.2.0"
 _DEFAULT_ROOT = "/run/sampan-oci"
+_STARTING = frozenset(("create", "run", "start", "exec"))
+_START_FAILED = "unable to start container process: "  # runc's words
 
 GLOBAL: dict[str, Option] = {
     "debug": Option(FLAG, "enable debug logging"),
@@ -172,7 +174,8 @@ def _run_verb(options: Values, verb: str, words: list[str]) -> int:
             return 0
         return _handler(verb)(Context(options), values, arguments)
     except SampanError as error:
-        _fail(options, f"sampan-oci {verb} failed: {error.message}", error)
+        prefix = _START_FAILED if verb in _STARTING and isinstance(error, RuntimeFailure) else ""
+        _fail(options, f"sampan-oci {verb} failed: {prefix}{error.message}", error)
     except OSError as error:
         name = f" {error.filename}" if error.filename else ""
         _fail(options, f"sampan-oci {verb} failed: {error.strerror or error}{name}", error)

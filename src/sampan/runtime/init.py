@@ -12,7 +12,7 @@ import sys as python
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from sampan.linux import mounts, namespaces, netlink, rooted, seqpacket
+from sampan.linux import namespaces, netlink, rooted, seqpacket
 from sampan.linux import syscalls as sys
 from sampan.runtime import console, hooks, messages, rootfs, settle
 
@@ -108,7 +108,7 @@ def _become_container(birth: Birth) -> None:
     birth.mark("rootfs")
     master = _build(birth, tree)
     birth.mark("mounts")
-    null = mounts.clone_tree("/dev/null", recursive=False)
+    null = rootfs.open_null()
     if any(kind in plan.hooks for kind in ("prestart", "createRuntime", "createContainer")):
         _join(birth, tree.fd)
         _run_creation_hooks(birth)

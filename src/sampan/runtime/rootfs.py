@@ -410,6 +410,13 @@ class _Cover:
         os.close(self._tree)
 
 
+def open_null() -> int:
+    """A detached, read-only mount of the machine's /dev/null: nobody may chmod(2) it through that."""
+    tree = mounts.clone_tree("/dev/null", recursive=False)
+    sys.mount_setattr(tree, set_attributes=sys.MOUNT_ATTR_RDONLY | sys.MOUNT_ATTR_NOSUID)
+    return tree
+
+
 def restrict(root_fd: int, plan: Plan, null_tree: int, progress: Progress) -> None:
     """Make `readonlyPaths` read-only and hide `maskedPaths`; missing paths need neither.
 
@@ -467,6 +474,7 @@ def _make_readonly(root_fd: int, path: str) -> None:
 def _empty_directory() -> int:
     context = sys.fsopen("tmpfs")
     try:
+        sys.fsconfig(context, sys.FSCONFIG_SET_STRING, "source", "tmpfs")
         sys.fsconfig(context, sys.FSCONFIG_SET_STRING, "nr_blocks", "1")
         sys.fsconfig(context, sys.FSCONFIG_SET_STRING, "nr_inodes", "1")
         sys.fsconfig(context, sys.FSCONFIG_CMD_CREATE)
