@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 
 from sampan.snapshots.extract import OPAQUE
 from sampan.snapshots.layers import copy_directory, make_mount_points
+from sampan.snapshots.trees import remove_tree
 
 ROOT = "/"
 COVERED = {
@@ -38,15 +39,25 @@ def host_layer(root: str, hidden: Sequence[str]) -> str | None:
 
     It may be in use by running containers, so it is only ever added to.
     """
-    name = "sampan-" + hashlib.sha256(root.encode()).hexdigest()[:12]
-    places = [os.path.join(directory, "host-layer") for directory in hidden]
-    places.append(os.path.join(_SHARED_MEMORY, name))
-    for place in places:
+    for place in _places(root, hidden):
         if _is_elsewhere(os.path.dirname(place)) and _own_directory(place):
             cover(place, [root, *hidden])
             make_mount_points(place, [place, ROOT])
             return place
     return None
+
+
+def remove_host_layer(root: str, hidden: Sequence[str]) -> None:
+    """Delete the layer of covers, when no container stands on it."""
+    for place in _places(root, hidden):
+        if _is_elsewhere(os.path.dirname(place)) and _is_mine(place):
+            remove_tree(place)
+
+
+def _places(root: str, hidden: Sequence[str]) -> list[str]:
+    name = "sampan-" + hashlib.sha256(root.encode()).hexdigest()[:12]
+    own = [os.path.join(directory, "host-layer") for directory in hidden]
+    return [*own, os.path.join(_SHARED_MEMORY, name)]
 
 
 def cover(directory: str, hidden: Iterable[str]) -> None:
@@ -108,7 +119,14 @@ def _own_directory(path: str) -> bool:
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
-        found = os.lstat(path)
-        mine = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
-        return mine and not found.st_mode & 0o022
+        return _is_mine(path)
     return True
+
+
+def _is_mine(path: str) -> bool:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    mine = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    return mine and not found.st_mode & 0o022

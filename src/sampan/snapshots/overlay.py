@@ -88,7 +88,6 @@ class Snapshotter:
             os.makedirs(directory, mode=0o700, exist_ok=True)
         self.layers = Layers(self.root)
         self._bases: dict[Parent, _Base] = {}
-        self._host_layer: str | None = None
         self._numbers = itertools.count()
         self._active = {key: self._read_parent(key) for key in os.listdir(self._active_directory)}
         self._spares: deque[str] = deque()
@@ -103,8 +102,8 @@ class Snapshotter:
         container stands on it."""
         self._work.put(None)
         self._janitor.join()
-        if self._host_layer and all(parent != HOST for parent, _ in self._active.values()):
-            remove_tree(self._host_layer)
+        if all(parent != HOST for parent, _ in self._active.values()):
+            host.remove_host_layer(self.root, self._hidden)
 
     # -- Active snapshots ------------------------------------------------------------------------
 
@@ -258,7 +257,6 @@ class Snapshotter:
         found = os.stat(host.ROOT)
         mode = stat.S_IMODE(found.st_mode)
         layer = host.host_layer(self.root, self._hidden)
-        self._host_layer = layer
         if layer is not None:
             return _Base(f"{layer}:{host.ROOT}", mode, found.st_uid, found.st_gid)
         hidden = (self.root, *self._hidden)
