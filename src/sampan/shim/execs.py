@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
-from sampan.shim import helper, launching
+from sampan.shim import launching
+from sampan.shim.helper import Helper
 from sampan.shim.protocol import ExecRequest
 from sampan.shim.stdio import Stdio
 
@@ -82,8 +83,8 @@ def start(
         )
         fds = stdio.open()
     try:
-        made, (pidfd, *console) = helper.run(
-            lambda: launching.start_exec(order, request, container_pid, fds)
+        made, (pidfd, *console) = Helper(launching.work).run(
+            launching.exec_work(order, request, container_pid), list(fds or ())
         )
     except BaseException:
         if stdio is not None:

@@ -25,53 +25,97 @@ if TYPE_CHECKING:
 
     from sampan.shim.protocol import Message
 
-    Work = Callable[[], tuple[Message, list[int]]]
+    Answer = tuple[Message, list[int]]
+    Work = Callable[[Message, list[int]], Answer]
+
+MADV_POPULATE_WRITE = 23  # asm-generic/mman-common.h, Linux 5.14
 
 
-def run(work: Work) -> tuple[Message, list[int]]:
-    """Do `work` in a helper; its answer and descriptors.
+class Helper:
+    """A process that waits for one piece of work, does it and ends; with its parent at the latest."""
 
-    Raises:
-        RuntimeFailure: it failed; processes it made have ended, as zombies of ours at most.
-    """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-    parent = os.getpid()
-    try:
-        if os.fork() == 0:
-            be_helper(work, theirs, parent)
-    finally:
-        theirs.close()
-    try:
-        received = protocol.receive(ours)
-    finally:
-        ours.close()
-    if received is None:
-        raise RuntimeFailure("shim", "the shim's helper died")
-    message, fds = received
-    if message["type"] == "failed":
-        raise protocol.failure_from_dict(message)
-    return message, fds
+    __slots__ = ("_sock",)
+
+    def __init__(self, work: Work, *, ahead: bool = False) -> None:
+        """Fork it; `ahead` of need, it first takes the time to make all its pages its own.
+
+        Raises:
+            OSError: of fork(2).
+        """
+        self._sock, theirs = socket.socketpair(
+            socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC
+        )
+        parent = os.getpid()
+        try:
+            if os.fork() == 0:
+                self._sock.close()
+                be_helper(work, theirs, parent, ahead=ahead)
+        except OSError:
+            self._sock.close()
+            raise
+        finally:
+            theirs.close()
+
+    def dismiss(self) -> None:
+        """There is no work for it: it ends."""
+        self._sock.close()
+
+    def run(self, message: Message, fds: list[int]) -> Answer:
+        """Let it do its work; the answer and its descriptors. The caller keeps `fds`.
+
+        Raises:
+            RuntimeFailure: it failed; processes it made have ended, as zombies of ours at most.
+        """
+        try:
+            protocol.send(self._sock, message, fds)
+            received = protocol.receive(self._sock)
+        except OSError as error:
+            raise RuntimeFailure("shim", "the shim's helper died", errno=error.errno) from error
+        finally:
+            self._sock.close()
+        if received is None:
+            raise RuntimeFailure("shim", "the shim's helper died")
+        answer, _ = received
+        if answer["type"] == "failed":
+            raise protocol.failure_from_dict(answer)
+        return received
 
 
-def be_helper(work: Work, answer: socket.socket, parent: int) -> NoReturn:
-    """Work, answer, end; the shim's death ends it too."""
+def be_helper(work: Work, sock: socket.socket, parent: int, *, ahead: bool) -> NoReturn:
     try:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == parent:
-            process.clone_for_parent()
-            message, fds = attempt(work)
-            protocol.send(answer, message, fds)
+        process.clone_for_parent()
+        if ahead:
+            populate()
+        received = protocol.receive(sock) if os.getppid() == parent else None
+        if received is not None:
+            message, fds = attempt(work, *received)
+            protocol.send(sock, message, fds)
     except BaseException:  # noqa: BLE001  a fork's child never returns into its parent's stack
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(0)
 
 
-def attempt(work: Work) -> tuple[Message, list[int]]:
+def attempt(work: Work, message: Message, fds: list[int]) -> Answer:
     try:
-        return work()
+        return work(message, fds)
     except (SampanError, OSError) as error:
         return {"type": "failed", **protocol.failure_to_dict(as_failure(error))}, []
+
+
+def populate() -> None:
+    """Copy all pages shared with the parent now, in bulk, instead of one fault at a time later.
+
+    A kernel that does not know how (before 5.14) leaves it at the faults.
+    """
+    with open("/proc/self/maps", "rb") as maps:
+        lines = maps.read().splitlines()
+    for line in lines:
+        span, mode = line.split(b" ", 2)[:2]
+        if mode == b"rw-p" and b"[stack]" not in line:
+            start, end = (int(part, 16) for part in span.split(b"-"))
+            kernel.libc.madvise(start, end - start, MADV_POPULATE_WRITE)
 
 
 def as_failure(error: SampanError | OSError) -> RuntimeFailure:

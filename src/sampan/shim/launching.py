@@ -8,24 +8,54 @@ from sampan.linux import mounts, netlink
 from sampan.linux.cgroups.manager import open_cgroup
 from sampan.runtime import launch
 from sampan.runtime import process as runtime_process
-from sampan.shim.programs import read_program
+from sampan.runtime.trace import Trace
+from sampan.shim.protocol import ExecRequest, SpawnOrder
 from sampan.shim.stdio import set_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sampan.runtime.trace import Trace
-    from sampan.shim.protocol import ExecRequest, Message, SpawnOrder
+    from collections.abc import Sequence
+
+    from sampan.shim.protocol import Message
 
 
-def start_container(
-    order: SpawnOrder, stdio: tuple[int, int, int] | None, trace: Trace | None
-) -> tuple[Message, list[int]]:
-    """Make the container and let it exec: {pid, warnings, marks} and [pidfd, console].
+def container_work(order: SpawnOrder, marks: list[tuple[str, int]]) -> Message:
+    return {"type": "container", "order": order.to_dict(), "marks": marks}
+
+
+def exec_work(order: SpawnOrder, request: ExecRequest, container_pid: int) -> Message:
+    return {
+        "type": "exec",
+        "order": order.to_dict(),
+        "exec": request.to_dict(),
+        "container": container_pid,
+    }
+
+
+def work(message: Message, fds: list[int]) -> tuple[Message, list[int]]:
+    """Start a process; `fds` are its standard streams, none for a terminal of its own.
+
+    The answer has its `pid`, `warnings` and `marks`, the descriptors are [pidfd, console].
 
     Raises:
         RuntimeFailure: a stage failed; all is undone.
     """
+    stdio = (fds[0], fds[1], fds[2]) if fds else None
+    order = SpawnOrder.from_dict(message["order"])
+    if message["type"] == "container":
+        return start_container(order, stdio, message["marks"])
+    return start_exec(order, ExecRequest.from_dict(message["exec"]), message["container"], stdio)
+
+
+def start_container(
+    order: SpawnOrder, stdio: tuple[int, int, int] | None, marks: list[tuple[str, int]]
+) -> tuple[Message, list[int]]:
     body = json.loads(order.launch)
+    trace = None
+    if order.trace:
+        trace = Trace()
+        trace.marks += marks
+        trace.mark("helper")
     container = launch.create(
         launch.Launch(
             container_id=order.id,
@@ -39,29 +69,24 @@ def start_container(
             trace=trace,
         )
     )
-    fds = [container.pidfd]
-    if container.console_fd is not None:
-        fds.append(container.console_fd)
-        if order.console_size:
-            set_size(container.console_fd, *order.console_size)
+    if container.console_fd is not None and order.console_size:
+        set_size(container.console_fd, *order.console_size)
     container.start()
-    marks = trace.marks if trace is not None else []
-    return {
-        "type": "started",
-        "pid": container.pid,
-        "warnings": container.warnings,
-        "marks": marks,
-    }, fds
+    return started(
+        container.pid,
+        container.pidfd,
+        container.console_fd,
+        container.warnings,
+        trace.marks if trace is not None else (),
+    )
 
 
 def start_exec(
-    order: SpawnOrder, request: ExecRequest, container_pid: int, stdio: tuple[int, int, int] | None
+    order: SpawnOrder,
+    request: ExecRequest,
+    container_pid: int,
+    stdio: tuple[int, int, int] | None,
 ) -> tuple[Message, list[int]]:
-    """Start a further process: {pid, warnings} and [pidfd, console].
-
-    Raises:
-        RuntimeFailure: it did not get as far as its own program; nothing is left of it.
-    """
     made = runtime_process.execute(
         container_pid,
         request.process,
@@ -71,9 +96,29 @@ def start_exec(
         seccomp_program=read_program(request.seccomp_program),
         cgroup=open_cgroup(order.cgroup_path) if order.cgroup_path else None,
     )
-    fds = [made.pidfd]
-    if made.console_fd is not None:
-        fds.append(made.console_fd)
-        if request.console_size:
-            set_size(made.console_fd, *request.console_size)
-    return {"type": "started", "pid": made.pid, "warnings": made.warnings}, fds
+    if made.console_fd is not None and request.console_size:
+        set_size(made.console_fd, *request.console_size)
+    return started(made.pid, made.pidfd, made.console_fd, made.warnings)
+
+
+def started(
+    pid: int,
+    pidfd: int,
+    console: int | None,
+    warnings: list[str],
+    marks: Sequence[tuple[str, int]] = (),
+) -> tuple[Message, list[int]]:
+    fds = [pidfd] if console is None else [pidfd, console]
+    return {"type": "started", "pid": pid, "warnings": warnings, "marks": marks}, fds
+
+
+def read_program(path: str | None) -> bytes | None:
+    """The compiled seccomp program in the file `path`.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    if not path:
+        return None
+    with open(path, "rb") as file:
+        return file.read()

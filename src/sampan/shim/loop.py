@@ -69,13 +69,15 @@ class Loop:
             os.close(self._wakeup)
             os.close(self._wakeup_end)
 
-    def run_once(self) -> None:
-        """Wait for events and handle them."""
+    def run_once(self, timeout_s: float | None = None) -> bool:
+        """Wait for events and handle them; False when none came in time."""
         handlers = self._handlers
-        for fd, events in self._epoll.poll():
+        ready = self._epoll.poll(timeout_s)
+        for fd, events in ready:
             handler = handlers.get(fd)
             if handler is not None:
                 handler(events)
+        return bool(ready)
 
 
 def ignore_signal(*_: object) -> None:

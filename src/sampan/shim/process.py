@@ -2,69 +2,81 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
-import sys
+import socket
 import time
 
 from sampan.errors import RuntimeFailure, SampanError
 from sampan.linux import syscalls as kernel
 from sampan.linux.cgroups.manager import open_cgroup
 from sampan.logs import drivers
-from sampan.shim import control, execs, exit_record, helper, launching, protocol
-from sampan.shim.helper import as_failure
+from sampan.shim import control, execs, exit_record, launching, protocol
+from sampan.shim.helper import Helper, as_failure
 from sampan.shim.loop import READ, Loop
-from sampan.shim.programs import read_program
 from sampan.shim.protocol import ExecRequest, ExitStatus, SpawnOrder, Started, StreamOptions
 from sampan.shim.stdio import Stdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import Any
 
     from sampan.linux.cgroups.manager import Cgroup
-    from sampan.runtime.trace import Trace
     from sampan.shim.control import Control
     from sampan.shim.protocol import Message
 
-PROCESS_NAME = b"sampan-shim"
+PR_SET_NAME = 15  # linux/prctl.h
+PROCESS_NAME = ctypes.create_string_buffer(b"sampan-shim")
 
 
-def main(
-    order: SpawnOrder,
-    streams: list[tuple[int, StreamOptions]],
-    connection: socket.socket,
-    trace: Trace | None,
-) -> NoReturn:
-    """Be the shim, from fork to the end of the container."""
-    code = 1
-    try:
-        shim = Shim(order, connection, trace)
-        if shim.start(streams):
-            shim.serve()
-            code = 0
-    except BaseException:  # noqa: BLE001  the last resort of a process: say it in zygote.log, end
-        sys.excepthook(*sys.exc_info())
-    finally:
-        os._exit(code)
+def run_now(packet: bytes, fds: list[int]) -> None:
+    """Be the shim that a `spawn` packet asks for, from fork to the end of the container."""
+    become_shim()
+    serve_order(protocol.decode(packet, fds), fds, None)
 
 
-def prepare(request: Message) -> None:
-    """Done in the zygote before the fork, so that the next shims find it done."""
-    try:
-        read_program(request.get("seccomp_program"))
-    except OSError:
-        pass  # the shim meets the same error, and can say it
+def run_spare(source: socket.socket) -> None:
+    """Be ready to be a shim: whatever takes time is done before a packet comes over `source`."""
+    become_shim()
+    helper = Helper(launching.work, ahead=True)
+    received = protocol.receive(source)
+    source.close()
+    if received is not None:
+        serve_order(*received, helper)
+
+
+def become_shim() -> None:
+    os.setsid()
+    kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    kernel.prctl(PR_SET_NAME, ctypes.addressof(PROCESS_NAME))
+
+
+def serve_order(message: Message, fds: list[int], helper: Helper | None) -> None:
+    order = SpawnOrder.from_dict(message["request"])
+    streams = [StreamOptions.from_dict(each) for each in message["streams"]]
+    marks = []
+    if "sent_at_ns" in message:
+        marks = [("sent", message["sent_at_ns"]), ("shim", time.monotonic_ns())]
+    shim = Shim(order, socket.socket(fileno=fds[0]), helper, marks)
+    if shim.start(list(zip(fds[1:], streams, strict=True))):
+        shim.serve()
 
 
 class Shim:
     """States: starting, serving, lingering (ended, but a client still takes output)."""
 
-    def __init__(self, order: SpawnOrder, connection: socket.socket, trace: Trace | None) -> None:
+    def __init__(
+        self,
+        order: SpawnOrder,
+        connection: socket.socket,
+        helper: Helper | None,
+        marks: list[tuple[str, int]],
+    ) -> None:
         self._order = order
-        self._trace = trace
+        self._helper = helper
+        self._marks = marks
         self._loop = Loop()
         self._controls: list[Control] = []
         self._first = self._add_control(connection)
@@ -85,7 +97,7 @@ class Shim:
         """Make the container; False when that failed, was said, and all is undone."""
         self._first.send("begun")
         try:
-            self._become_shim()
+            self._prepare()
             self._make_container(streams)
         except (SampanError, OSError) as error:
             self._undo()
@@ -93,11 +105,7 @@ class Shim:
             return False
         return True
 
-    def _become_shim(self) -> None:
-        os.setsid()
-        kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
-        with open("/proc/self/comm", "wb", buffering=0) as comm:
-            comm.write(PROCESS_NAME)
+    def _prepare(self) -> None:
         exit_record.remove(self._order.directory)
         self._listener = control.listen(self._order.socket)
         self._loop.on_child(self._reap)
@@ -115,7 +123,8 @@ class Shim:
         fds = stdio.open()
         for fd, options in streams:
             stdio.attach(fd, options, self._stream_ended(self._first, options.number))
-        self._mark("stdio")
+        if self._marks:
+            self._marks.append(("stdio", time.monotonic_ns()))
         made, (self._pidfd, *console) = self._launch(fds)
         self._pid = made["pid"]
         self._started = Started(
@@ -133,14 +142,15 @@ class Shim:
         stdio.opened(console[0] if console else None)
 
     def _launch(self, stdio: tuple[int, int, int] | None) -> tuple[Message, list[int]]:
-        def work() -> tuple[Message, list[int]]:
-            return launching.start_container(self._order, stdio, self._trace)
-
-        # Joining a namespace takes a helper of the runtime's own, that it has to reap itself.
-        return work() if self._order.joins else helper.run(work)
+        if self._order.joins:
+            # Joining a namespace takes a helper of the runtime's own, that it has to reap itself.
+            return launching.start_container(self._order, stdio, self._marks)
+        helper, self._helper = self._helper or Helper(launching.work), None
+        return helper.run(launching.container_work(self._order, self._marks), list(stdio or ()))
 
     def _undo(self) -> None:
         """The container is undone by the runtime; the rest is ours."""
+        self._dismiss_helper()
         try:
             while True:  # what the helper made and killed, and itself
                 os.waitpid(-1, 0)
@@ -167,7 +177,8 @@ class Shim:
             self._loop.run_once()
 
     def _slim_down(self) -> None:
-        self._trace = None
+        self._marks = []
+        self._dismiss_helper()
         kernel.libc.malloc_trim(0)
 
     def _accept(self, _: int) -> None:
@@ -346,9 +357,11 @@ class Shim:
         except FileNotFoundError:
             pass
 
-    def _mark(self, stage: str) -> None:
-        if self._trace is not None:
-            self._trace.mark(stage)
+    def _dismiss_helper(self) -> None:
+        """One that was forked ahead had no work: a namespace is joined, or the start failed."""
+        if self._helper is not None:
+            self._helper.dismiss()
+            self._helper = None
 
 
 def open_log(order: SpawnOrder) -> drivers.LogWriter:

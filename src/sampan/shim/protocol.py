@@ -375,6 +375,15 @@ def receive(sock: socket.socket) -> tuple[Message, list[int]] | None:
         BlockingIOError: nothing is there and the socket does not block.
         OSError: the connection broke; EPROTO for a message cut short.
     """
+    received = receive_packet(sock)
+    if received is None:
+        return None
+    packet, fds = received
+    return decode(packet, fds), fds
+
+
+def receive_packet(sock: socket.socket) -> tuple[bytes, list[int]] | None:
+    """As `receive`, with the message still encoded: to pass on by `send_packet`."""
     packet, ancillary, flags, _ = sock.recvmsg(
         INLINE_LIMIT_BYTES + 1, socket.CMSG_SPACE(MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC
     )
@@ -388,7 +397,7 @@ def receive(sock: socket.socket) -> tuple[Message, list[int]] | None:
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         close_all(fds)
         raise OSError(71, "message cut short")  # EPROTO
-    return decode(packet, fds), fds
+    return packet, fds
 
 
 def close_all(fds: Sequence[int]) -> None:

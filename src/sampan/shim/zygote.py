@@ -1,9 +1,10 @@
 """The fork server: one thread, all of shim and runtime imported, nothing else.
 
-It waits for requests on one socket, forks a shim for each, and reaps those that end before it does. The
-end of the socket is the end of the daemon: then it ends too, and the shims live on.
+It waits for requests on one socket, has a shim for each, and reaps those that end before it does. It
+keeps one shim forked ahead, so that a single request finds it ready; more at once are forked when they
+come. The end of the socket is the end of the daemon: then it ends too, and the shims live on.
 
-kernel and style ask for a single thread: unshare(2) of a user namespace and setns(2) into one fail when
+Kernel and fork ask for a single thread: unshare(2) of a user namespace and setns(2) into one fail when
 threaded, and a lock that another thread held at fork never opens in the child.
 """
 
@@ -17,18 +18,16 @@ import sys
 
 from sampan.linux import syscalls as kernel
 from sampan.runtime import launch
-from sampan.runtime.trace import Trace
 from sampan.shim import process, protocol
 from sampan.shim.loop import READ, Loop
-from sampan.shim.protocol import SpawnOrder, StreamOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
-    from sampan.shim.protocol import Message
-
 PROCESS_NAME = b"sampan-zygote"
+QUIET_S = 0.01  # so long after a request the next spare is forked: not in a start's way
 
 
 def main(fd: int) -> NoReturn:
@@ -51,23 +50,35 @@ def main(fd: int) -> NoReturn:
     os._exit(0)
 
 
+class Spare:
+    """A shim that waits for its container."""
+
+    __slots__ = ("pid", "sock")
+
+    def __init__(self, pid: int, sock: socket.socket) -> None:
+        self.pid = pid
+        self.sock = sock
+
+
 class Zygote:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._loop = Loop()
         self._running = True
+        self._spare: Spare | None = None
 
     def serve(self) -> None:
         """Until the daemon is gone."""
-        self._loop.on_child(reap)
+        self._loop.on_child(self._reap)
         self._loop.watch(self._sock.fileno(), READ, self._on_request)
         while self._running:
-            self._loop.run_once()
+            if not self._loop.run_once(None if self._spare is not None else QUIET_S):
+                self._fork_spare()
 
     def _on_request(self, _: int) -> None:
         try:
-            received = protocol.receive(self._sock)
+            received = protocol.receive_packet(self._sock)
         except BlockingIOError:
             return
         except OSError:
@@ -75,59 +86,76 @@ class Zygote:
         if received is None:
             self._running = False
             return
-        message, fds = received
-        if message.get("type") == "spawn":
-            self._spawn(message, fds)
+        packet, fds = received
+        if not self._give_to_spare(packet, fds):
+            self._fork_for(packet, fds)
         protocol.close_all(fds)
 
-    def _spawn(self, message: Message, fds: list[int]) -> None:
-        """Fork the shim; descriptors that it owns are closed here by the caller."""
-        process.prepare(message["request"])
+    def _give_to_spare(self, packet: bytes, fds: list[int]) -> bool:
+        spare, self._spare = self._spare, None
+        if spare is None:
+            return False
+        try:
+            protocol.send_packet(spare.sock, packet, fds)
+        except OSError:
+            return False  # it was killed
+        finally:
+            spare.sock.close()
+        return True
+
+    def _fork_for(self, packet: bytes, fds: list[int]) -> None:
         try:
             pid = os.fork()
         except OSError as error:
-            refuse(fds[0], error)
+            refuse(packet, fds, error)
             return
         if pid == 0:
-            self._become_shim(message, fds)
+            self._be_child(lambda: process.run_now(packet, fds))
 
-    def _become_shim(self, message: Message, fds: list[int]) -> NoReturn:
+    def _fork_spare(self) -> None:
+        ours, theirs = socket.socketpair(
+            socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC
+        )
+        try:
+            pid = os.fork()
+        except OSError:  # the next request will meet the same and say it
+            ours.close()
+            theirs.close()
+            return
+        if pid == 0:
+            ours.close()
+            self._be_child(lambda: process.run_spare(theirs))
+        theirs.close()
+        self._spare = Spare(pid, ours)
+
+    def _be_child(self, life: Callable[[], None]) -> NoReturn:
+        """Give up what is the zygote's, and live; a fork's child never returns into this stack."""
         try:
             self._loop.close()
             self._sock.close()
-            trace = start_trace(message)
-            order = SpawnOrder.from_dict(message["request"])
-            options = [StreamOptions.from_dict(each) for each in message["streams"]]
-            control = socket.socket(fileno=fds[0])
-            process.main(order, list(zip(fds[1:], options, strict=True)), control, trace)
-        except BaseException:  # noqa: BLE001  a fork's child never returns into its parent's stack
+            if self._spare is not None:
+                self._spare.sock.close()
+            life()
+        except BaseException:  # noqa: BLE001  the last resort of a process: say it in zygote.log
             sys.excepthook(*sys.exc_info())
         finally:
-            os._exit(1)
+            os._exit(0)
 
-
-def start_trace(message: Message) -> Trace | None:
-    if "sent_at_ns" not in message:
-        return None
-    trace = Trace()
-    trace.marks.append(("sent", message["sent_at_ns"]))
-    trace.mark("forked")
-    return trace
-
-
-def refuse(control: int, error: OSError) -> None:
-    """Tell the daemon that there will be no shim."""
-    sock = socket.socket(fileno=os.dup(control))
-    failure = {"stage": "fork", "message": f"fork: {error.strerror}", "errno": error.errno}
-    protocol.send(sock, {"type": "begun"})
-    protocol.send(sock, {"type": "failed", **failure})
-    sock.close()
-
-
-def reap() -> None:
-    """Take the status of shims that have ended; nobody needs it, their sockets told the daemon."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
+    def _reap(self) -> None:
+        """Take the status of shims that have ended; nobody needs it, their sockets told the daemon."""
+        try:
+            while pid := os.waitpid(-1, os.WNOHANG)[0]:
+                if self._spare is not None and pid == self._spare.pid:
+                    self._spare.sock.close()
+                    self._spare = None
+        except ChildProcessError:
             pass
-    except ChildProcessError:
-        pass
+
+
+def refuse(packet: bytes, fds: list[int], error: OSError) -> None:
+    """Tell the daemon that there will be no shim."""
+    control = fds[1] if packet[:1] == protocol.MEMFD else fds[0]
+    with socket.socket(fileno=os.dup(control)) as sock:
+        failure = {"stage": "fork", "message": f"fork: {error.strerror}", "errno": error.errno}
+        protocol.send(sock, {"type": "begun"})
+        protocol.send(sock, {"type": "failed", **failure})
