@@ -132,6 +132,9 @@ def test_host(snapshots: Snapshotter, tmp_path: Path) -> None:
 
 
 def test_host_covers_engine_directories_outside_of_tmp() -> None:
+    kind = subprocess.run(["stat", "-fc", "%T", "/"], capture_output=True, text=True).stdout
+    if kind.strip() == "overlayfs":
+        pytest.skip("the root is an overlay, which cannot hold another one's upper directory")
     root = Path(f"/var/tmp/sampan-test-{os.getpid()}")
     (root / "data").mkdir(parents=True)
     (root / "run").mkdir()

@@ -296,6 +296,7 @@ class Images:
             image = Image(loaded.config, loaded.id, record, size=loaded.size)
         image.record = record
         previous = self._rows.database.write(lambda _: self._add(image, loaded.references))
+        self._snapshots.warm(image.parent)
         self._publish()
         names = [reference.familiar for reference in loaded.references]
         for name in names or [image.id]:

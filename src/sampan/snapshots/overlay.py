@@ -122,13 +122,10 @@ class Snapshotter:
         if not key or "/" in key or key[0] == ".":
             raise InvalidArgument(f"invalid snapshot key {key!r}")
         directory = f"{self._active_directory}/{key}"
+        if key in self._active:
+            raise Conflict(f"snapshot {key} already exists")
         mounts = self._mounts(directory, base, volatile)
-        try:
-            os.rename(self._spare(), directory)
-        except OSError as error:
-            if key in self._active:
-                raise Conflict(f"snapshot {key} already exists") from error
-            raise
+        os.rename(self._spare(), directory)
         value = parent.encode() + (_VOLATILE_MARK if volatile else b"")
         os.setxattr(directory, _PARENT_XATTR, value)
         if base.mode != 0o755:
@@ -207,6 +204,10 @@ class Snapshotter:
     ) -> Layer:
         """Commit a layer from its plain tar on top of `parent`; see `Layers.extract`. Blocks."""
         return self.layers.extract(read, parent, diff_id, digest=digest)
+
+    def warm(self, parent: Parent) -> None:
+        """Do now what the first `prepare` on a parent would have to: make its mount points."""
+        self._base(parent)
 
     def collect(self, roots: Iterable[ChainID]) -> list[ChainID]:
         """Delete the layers that neither `roots` nor an active snapshot needs; return them."""
