@@ -14,6 +14,7 @@ A walk through one use:
 from __future__ import annotations
 
 import _socket
+from codecs import utf_8_decode
 
 from sampan.cli import jsontext
 from sampan.cli.failures import ApiError, CommandError, ConnectError
@@ -147,7 +148,19 @@ class Response:
         return int(words[1])
 
     def chunks(self) -> Iterator[bytes]:
-        """The body piece by piece as it arrives; the connection is kept for later use."""
+        """The body piece by piece as it arrives; read to its end, the connection is kept for later.
+
+        Raises:
+            OSError: the engine went away.
+        """
+        try:
+            yield from self._body()
+        except BaseException:
+            self.connection.close()
+            raise
+        self._done()
+
+    def _body(self) -> Iterator[bytes]:
         if self.method == "HEAD" or self.status in (204, 304):
             pass
         elif "chunked" in self.headers.get("transfer-encoding", ""):
@@ -157,7 +170,6 @@ class Response:
         else:
             while data := self.connection.take(CHUNK_BYTES):
                 yield data
-        self._done()
 
     def _counted(self, left: int) -> Iterator[bytes]:
         while left > 0:
@@ -183,8 +195,15 @@ class Response:
             self._owner.idle = self.connection
 
     def read(self) -> bytes:
-        """The whole body."""
-        return b"".join(self.chunks())
+        """The whole body.
+
+        Raises:
+            ConnectError: the engine went away in the middle of it.
+        """
+        try:
+            return b"".join(self.chunks())
+        except OSError as error:
+            raise _broken(error) from error
 
     def values(self) -> Iterator[Any]:
         """The JSON values of a body that is a sequence of them, each as soon as it is complete."""
@@ -192,12 +211,9 @@ class Response:
         partial = b""
         for chunk in self.chunks():
             partial += chunk
-            whole = partial.rfind(b"\n") + 1 or len(partial)
-            try:
-                pending += partial[:whole].decode()
-            except UnicodeDecodeError:
-                continue
-            partial = partial[whole:]
+            text, taken = utf_8_decode(partial, "replace", False)  # a cut letter waits for its rest
+            pending += text
+            partial = partial[taken:]
             start = 0
             while pending[start:].strip():
                 try:
@@ -218,6 +234,12 @@ class Client:
     def __init__(self, address: Address) -> None:
         self.address = address
         self.idle: Connection | None = None
+
+    def close(self) -> None:
+        """Close the idle connection, if there is one."""
+        connection = self._take_idle()
+        if connection is not None:
+            connection.close()
 
     def connect(self) -> Connection:
         """A new connection.
@@ -282,7 +304,7 @@ class Client:
         """
         try:
             connection = self.send(method, path, body, content_type=content_type, fresh=fresh)
-            return checked(Response(connection, method, self))
+            return checked(_answer(connection, method, self))
         except OSError as error:
             raise _broken(error) from error
 
@@ -306,10 +328,19 @@ class Client:
         upgrade = "Connection: Upgrade\r\nUpgrade: tcp\r\n"
         try:
             connection = self.send("POST", path, data, extra=upgrade, fresh=True)
-            response = checked(Response(connection, "POST", None))
+            response = checked(_answer(connection, "POST", None))
         except OSError as error:
             raise _broken(error) from error
         return response.connection
+
+
+def _answer(connection: Connection, method: str, owner: Client | None) -> Response:
+    """The head of the answer; the connection is closed if there is none."""
+    try:
+        return Response(connection, method, owner)
+    except BaseException:
+        connection.close()
+        raise
 
 
 def checked(response: Response) -> Response:
@@ -353,10 +384,14 @@ def _connect_tcp(address: Address) -> _socket.socket:
 
 
 def _send_chunks(sock: _socket.socket, body: Iterable[bytes]) -> None:
-    for chunk in body:
-        if chunk:
-            sock.sendall(b"%x\r\n%b\r\n" % (len(chunk), chunk))
-    sock.sendall(b"0\r\n\r\n")
+    """The body in chunks; an engine that stops reading has said why, and the answer is read next."""
+    try:
+        for chunk in body:
+            if chunk:
+                sock.sendall(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        sock.sendall(b"0\r\n\r\n")
+    except (BrokenPipeError, ConnectionResetError):
+        return
 
 
 def _unreachable(address: Address, error: OSError) -> ConnectError:

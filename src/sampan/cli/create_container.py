@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 PULL_CHOICES = ("always", "missing", "never")
 
 
-def create(call: Call, body: dict[str, Any]) -> str:
-    """Create the container that `body` describes; its ID.
+def check(call: Call) -> None:
+    """Refuse what cannot be asked of any engine.
 
     Raises:
-        CommandError: the engine refused, or the ID file is taken.
+        CommandError: a flag's value is none of its choices, or the flag is not supported.
     """
     pull = call.text("pull")
     if pull not in PULL_CHOICES:
@@ -29,6 +29,15 @@ def create(call: Call, body: dict[str, Any]) -> str:
         )
     if call.on("use-api-socket"):
         raise CommandError("--use-api-socket is not supported: bind mount the engine's socket")
+
+
+def create(call: Call, body: dict[str, Any]) -> str:
+    """Create the container that `body` describes; its ID.
+
+    Raises:
+        CommandError: the engine refused, or the ID file is taken.
+    """
+    pull = call.text("pull")
     cidfile = call.text("cidfile")
     if cidfile and os.path.exists(cidfile):
         raise CommandError(

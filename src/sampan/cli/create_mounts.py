@@ -1,8 +1,7 @@
-"""`--mount type=…,src=…,dst=…` as the API's Mount."""
+"""`--mount type=…,src=…,dst=…` as the API's Mount, and `--gpus` as its DeviceRequest."""
 
 from __future__ import annotations
 
-from sampan.cli.failures import FlagError
 from sampan.cli.flags import convert
 
 TYPE_CHECKING = False
@@ -25,7 +24,7 @@ def parse(text: str) -> dict[str, Any]:
     """The mount that a comma-separated list of fields describes.
 
     Raises:
-        FlagError: in docker's words.
+        ValueError: in docker's words.
     """
     fields: dict[str, Any] = {}
     groups: dict[str, dict[str, Any]] = {}
@@ -33,7 +32,7 @@ def parse(text: str) -> dict[str, Any]:
         name, mark, value = field.partition("=")
         name = name.lower()
         if not mark and name not in _FLAGS:
-            raise _invalid(text, f"invalid field '{field}' must be a key=value pair")
+            raise ValueError(f"invalid field '{field}' must be a key=value pair")
         if name in _PLAIN:
             fields[_PLAIN[name]] = value.lower() if name == "type" else value
         elif name in ("readonly", "ro"):
@@ -42,12 +41,12 @@ def parse(text: str) -> dict[str, Any]:
             _option(text, groups, name, mark, value)
     kind = fields.setdefault("Type", "volume")
     if not fields.get("Target"):
-        raise _invalid(text, "target is required")
+        raise ValueError("target is required")
     if not fields.get("ReadOnly", True):
         del fields["ReadOnly"]
     for group in groups:
         if group != kind and not (group == "volume" and kind == "volume"):
-            raise _invalid(text, f"cannot mix '{group}-*' options with mount type '{kind}'")
+            raise ValueError(f"cannot mix '{group}-*' options with mount type '{kind}'")
     order = ("Type", "Source", "Target", "ReadOnly", "Consistency")
     mount = {name: fields[name] for name in order if name in fields}
     for group, options in groups.items():
@@ -64,17 +63,13 @@ def _fields(text: str) -> list[str]:
     return next(iter(csv.reader([text])))
 
 
-def _invalid(text: str, reason: str) -> FlagError:
-    return FlagError(f'invalid argument "{text}" for "--mount" flag: {reason}')
-
-
 def _boolean(text: str, name: str, mark: str, value: str) -> bool:
     if not mark:
         return True
     try:
         return bool(convert("bool", value))
     except ValueError:
-        raise _invalid(text, f"invalid value for {name}: {value}") from None
+        raise ValueError(f"invalid value for {name}: {value}") from None
 
 
 def _option(text: str, groups: dict[str, dict[str, Any]], name: str, mark: str, value: str) -> None:
@@ -102,7 +97,7 @@ def _option(text: str, groups: dict[str, dict[str, Any]], name: str, mark: str, 
     elif group == "tmpfs" and rest in ("size", "mode"):
         groups.setdefault("tmpfs", {}).update(_tmpfs(text, rest, value))
     else:
-        raise _invalid(text, f"unexpected key '{name}' in '{name}{mark}{value}'")
+        raise ValueError(f"unexpected key '{name}' in '{name}{mark}{value}'")
 
 
 def _recursion(text: str, rest: str, mark: str, value: str) -> dict[str, bool]:
@@ -115,8 +110,7 @@ def _recursion(text: str, rest: str, mark: str, value: str) -> dict[str, bool]:
         "readonly": {"ReadOnlyForceRecursive": True},
     }
     if value not in choices:
-        raise _invalid(
-            text,
+        raise ValueError(
             f"invalid value for bind-recursive: {value}"
             ' (must be "enabled", "disabled", "writable", or "readonly")',
         )
@@ -129,4 +123,30 @@ def _tmpfs(text: str, rest: str, value: str) -> dict[str, int]:
             return {"SizeBytes": int(convert("bytes", value))}
         return {"Mode": int(value, 8)}
     except ValueError:
-        raise _invalid(text, f"invalid value for tmpfs-{rest}: {value}") from None
+        raise ValueError(f"invalid value for tmpfs-{rest}: {value}") from None
+
+
+def gpus(text: str) -> dict[str, Any]:
+    """The device request that `--gpus` stands for: `all`, a count, or fields.
+
+    Raises:
+        ValueError: in docker's words.
+    """
+    if not text:
+        raise ValueError("EOF")
+    request: dict[str, Any] = {
+        "Driver": "", "Count": 0, "DeviceIDs": None, "Capabilities": [["gpu"]], "Options": {},
+    }  # fmt: skip
+    for field in _fields(text):
+        name, mark, value = field.partition("=")
+        if not mark:
+            name, value = "count", name
+        if name == "device":
+            request["DeviceIDs"] = value.split(",")
+        elif name == "driver":
+            request["Driver"] = value
+        elif name == "count" and (value == "all" or value.lstrip("-").isdecimal()):
+            request["Count"] = -1 if value == "all" else int(value)
+        else:
+            raise ValueError(f"unexpected key '{name}' in '{field}'")
+    return request

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from sampan.cli import jsontext
+from sampan.cli.create_request import ENDPOINT
 from sampan.cli.failures import CommandError
 
 TYPE_CHECKING = False
@@ -166,8 +167,7 @@ def devices(call: Call) -> tuple[list[dict[str, str]], list[dict[str, Any]] | No
         requests.append(
             {"Driver": "cdi", "Count": 0, "DeviceIDs": names, "Capabilities": None, "Options": None}
         )
-    if call.text("gpus"):
-        requests.append(_gpus(call.text("gpus")))
+    requests += call.values("gpus")
     return found, requests or None
 
 
@@ -181,32 +181,17 @@ def _device(text: str) -> dict[str, str]:
         target = parts[1]
     elif len(parts) == 3:
         target, permissions = parts[1] or source, parts[2]
-    if len(parts) > 3 or not source or not _is_device_mode(permissions):
-        raise CommandError(f"invalid device specification: {text}")
+    if len(parts) > 3 or not source:
+        raise CommandError(f"bad format for path: {text}")
+    if not _is_device_mode(permissions):
+        raise CommandError(f"bad mode specified: {permissions}")
+    if not target.startswith("/"):
+        raise CommandError(f"{target} is not an absolute path")
     return {"PathOnHost": source, "PathInContainer": target, "CgroupPermissions": permissions}
 
 
 def _is_device_mode(text: str) -> bool:
     return bool(text) and set("rwm").issuperset(text) and len(set(text)) == len(text)
-
-
-def _gpus(text: str) -> dict[str, Any]:
-    request: dict[str, Any] = {
-        "Driver": "", "Count": 0, "DeviceIDs": None, "Capabilities": [["gpu"]], "Options": {},
-    }  # fmt: skip
-    for field in text.split(","):
-        name, mark, value = field.partition("=")
-        if not mark:
-            name, value = "count", name
-        if name == "device":
-            request["DeviceIDs"] = value.split(",")
-        elif name == "driver":
-            request["Driver"] = value
-        elif name == "count" and (value == "all" or value.lstrip("-").isdecimal()):
-            request["Count"] = -1 if value == "all" else int(value)
-        else:
-            raise CommandError(f"unexpected key '{name}' in '{field}'")
-    return request
 
 
 def security(call: Call, host: dict[str, Any]) -> None:
@@ -281,7 +266,7 @@ def networks(call: Call, host: dict[str, Any], names: list[str]) -> dict[str, An
             raise CommandError(
                 "network-scoped aliases are only supported for user-defined networks"
             )
-        if len(wanted) > 1 or _special(network):
+        if len(wanted) > 1 or not names or _special(network):
             endpoints[network["name"]] = _endpoint(network)
     return endpoints
 
@@ -356,19 +341,11 @@ def _endpoint(network: dict[str, Any]) -> dict[str, Any]:
         if value
     }
     return {
+        **ENDPOINT,
         "IPAMConfig": addresses or None,
         "Links": network["links"] or None,
         "Aliases": network["aliases"] or None,
         "MacAddress": network["mac"],
         "DriverOpts": network["options"] or None,
         "GwPriority": network["priority"],
-        "NetworkID": "",
-        "EndpointID": "",
-        "Gateway": "",
-        "IPAddress": "",
-        "IPPrefixLen": 0,
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "DNSNames": None,
     }

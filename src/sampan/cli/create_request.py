@@ -16,6 +16,25 @@ if TYPE_CHECKING:
 
     from sampan.cli.call import Call
 
+ENDPOINT: dict[str, Any] = {
+    "IPAMConfig": None,
+    "Links": None,
+    "Aliases": None,
+    "MacAddress": "",
+    "DriverOpts": None,
+    "GwPriority": 0,
+    "NetworkID": "",
+    "EndpointID": "",
+    "Gateway": "",
+    "IPAddress": "",
+    "IPPrefixLen": 0,
+    "IPv6Gateway": "",
+    "GlobalIPv6Address": "",
+    "GlobalIPv6PrefixLen": 0,
+    "DNSNames": None,
+}
+"""An attachment to a network with no wishes, as docker's client writes it."""
+
 
 def body(call: Call, *, detach: bool) -> dict[str, Any]:
     """The request for a container from IMAGE [COMMAND] [ARG...].
@@ -97,7 +116,7 @@ def environment(call: Call) -> list[str] | None:
     return lines or None
 
 
-def _file_lines(path: str, environ: dict[str, str] | None) -> list[str]:
+def _file_lines(path: str, environ: dict[str, str]) -> list[str]:
     """Assignments from a file: no comments, bare names taken from `environ` or left out."""
     lines = []
     try:
@@ -118,15 +137,13 @@ def _file_lines(path: str, environ: dict[str, str] | None) -> list[str]:
             raise CommandError(f"variable '{name}' contains whitespaces")
         if mark:
             lines.append(line)
-        elif environ is None:
-            lines.append(name)
         elif name in environ:
             lines.append(f"{name}={environ[name]}")
     return lines
 
 
 def _labels(call: Call) -> dict[str, str]:
-    lines = [line for path in call.items("label-file") for line in _file_lines(path, None)]
+    lines = [line for path in call.items("label-file") for line in _file_lines(path, {})]
     return _table(lines + call.items("label"))
 
 
@@ -153,8 +170,7 @@ def _host_config(call: Call) -> dict[str, Any]:
         "VolumeDriver": call.text("volume-driver"),
         "VolumesFrom": call.items("volumes-from") or None,
         "ConsoleSize": _console_size(),
-        "CapAdd": call.items("cap-add") or None,
-        "CapDrop": call.items("cap-drop") or None,
+        **_capabilities(call),
         "CgroupnsMode": _mode(call, "cgroupns", "CGROUP", ("host", "private")),
         "Dns": call.items("dns"),
         "DnsOptions": call.items("dns-option") + call.items("dns-opt"),
@@ -205,9 +221,7 @@ def _host_extras(call: Call, host: dict[str, Any]) -> None:
             raise CommandError("invalid storage option")
         host["StorageOpt"] = _table(call.items("storage-opt"))
     if call["mount"]:
-        from sampan.cli import create_mounts
-
-        host["Mounts"] = [create_mounts.parse(text) for text in call.items("mount")]
+        host["Mounts"] = call.values("mount")
 
 
 def _resources(call: Call) -> dict[str, Any]:
@@ -273,6 +287,21 @@ def _port_bindings(call: Call) -> dict[str, Any]:
     return create_parts.bindings(call)
 
 
+def _capabilities(call: Call) -> dict[str, Any]:
+    """Full names, sorted; ALL covers the rest, and what is both added and dropped is added."""
+    added, dropped = (
+        {_capability(name) for name in call.items(flag)} for flag in ("cap-add", "cap-drop")
+    )
+    added = {"ALL"} if "ALL" in added else added
+    dropped = {"ALL"} if "ALL" in dropped else dropped
+    return {"CapAdd": sorted(added) or None, "CapDrop": sorted(dropped - added) or None}
+
+
+def _capability(name: str) -> str:
+    name = name.strip().upper()
+    return name if name == "ALL" or name.startswith("CAP_") else f"CAP_{name}"
+
+
 def _restart(call: Call) -> dict[str, Any]:
     name, mark, count = call.text("restart").partition(":")
     if mark and not name:
@@ -305,8 +334,10 @@ def _networks(call: Call, host: dict[str, Any]) -> dict[str, Any]:
     names = call.items("network") + call.items("net")
     special = ("ip", "ip6", "mac-address", "link-local-ip", "network-alias", "net-alias")
     plain = not call.changed.intersection(special) and not call["link"]
-    if plain and len(names) < 2 and not any("=" in name for name in names):
-        host["NetworkMode"] = names[0] if names else "default"
+    if plain and not names:
+        return {"default": dict(ENDPOINT)}
+    if plain and len(names) < 2 and "=" not in names[0]:
+        host["NetworkMode"] = names[0]
         return {}
     from sampan.cli import create_parts
 

@@ -28,9 +28,9 @@ _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
 _CHECKED_LISTS = (
     *("ulimit", "streams", "envs", "addresses", "extra-hosts", "sysctls", "device-rules"),
-    *("byte-rates", "rates", "weights"),
+    *("byte-rates", "rates", "weights", "mount", "gpu-request"),
 )
-_COLLECTIONS = ("list", "map", "filter", "strings", "mount", "network", *_CHECKED_LISTS)
+_COLLECTIONS = ("list", "map", "filter", "strings", "network", *_CHECKED_LISTS)
 _VALIDATED = ("decimal", "bytes", "swapbytes", "duration", *_CHECKED_LISTS)
 
 

@@ -67,6 +67,10 @@ def convert(kind: str, text: str) -> Any:
         return parse_env(text)
     if kind == "streams":
         return parse_stream(text)
+    if kind in ("mount", "gpu-request"):
+        from sampan.cli import create_mounts
+
+        return create_mounts.parse(text) if kind == "mount" else create_mounts.gpus(text)
     return _LISTS[kind](text)
 
 

@@ -16,7 +16,12 @@ FLAGS = (*CONTAINER_FLAGS, ("use-api-socket", "", "bool", "", ""))
 def run(call: Call) -> int:
     """Create a container and print its ID."""
     try:
-        call.say(create_container.create(call, create_request.body(call, detach=False)))
+        create_container.check(call)
+        body = create_request.body(call, detach=False)
+    except CommandError as error:
+        raise process.as_run_failure(error, 125) from None
+    try:
+        call.say(create_container.create(call, body))
     except CommandError as error:
         raise process.as_run_failure(error, 1) from None
     return 0

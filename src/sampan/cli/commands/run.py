@@ -27,6 +27,7 @@ def run(call: Call) -> int:
     if detach and call["attach"]:
         raise CommandError("conflicting options: cannot specify both --attach and --detach")
     try:
+        create_container.check(call)
         body = create_request.body(call, detach=detach)
     except CommandError as error:
         raise process.as_run_failure(error, 125) from None
