@@ -19,6 +19,7 @@ from sampan.engine.seccomp_profile import default_profile
 from sampan.errors import RuntimeFailure
 from sampan.linux import seccomp, seccomp_bpf, seccomp_compile
 from sampan.linux.seccomp_compile import ACTIONS
+from support.bpf import instructions, interpret
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 
@@ -216,49 +217,6 @@ def test_x32_calls_are_judged_by_their_own_rules() -> None:
 # -- the search tree decides as libseccomp does ------------------------------------------------
 
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7, "i386": 0x40000003, "s390": 0x16}
-
-
-def interpret(
-    program: list[tuple[int, int, int, int]], number: int, arch: int, args: list[int]
-) -> int:
-    """What a classic BPF program returns for a call."""
-    data = struct.pack("<IIQ6Q", number, arch, 0, *args)
-    accumulator = index = at = 0
-    memory = [0] * 16
-    while True:
-        code, true, false, value = program[at]
-        at += 1
-        match code:
-            case 0x20:
-                (accumulator,) = struct.unpack_from("<I", data, value)
-            case 0x60:
-                accumulator = memory[value]
-            case 0x02:
-                memory[value] = accumulator
-            case 0x07:
-                index = accumulator
-            case 0x87:
-                accumulator = index
-            case 0x54:
-                accumulator &= value
-            case 0x05:
-                at += value
-            case 0x15:
-                at += true if accumulator == value else false
-            case 0x25:
-                at += true if accumulator > value else false
-            case 0x35:
-                at += true if accumulator >= value else false
-            case 0x45:
-                at += true if accumulator & value else false
-            case 0x06:
-                return value
-            case _:
-                raise AssertionError(f"instruction {code:#x}")
-
-
-def instructions(program: bytes) -> list[tuple[int, int, int, int]]:
-    return list(struct.iter_unpack("<HBBI", program))
 
 
 def everything_to_libseccomp(monkeypatch: pytest.MonkeyPatch) -> None:
