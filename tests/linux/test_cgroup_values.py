@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from sampan.errors import RuntimeFailure, Unsupported
 from sampan.linux import ebpf
-from sampan.linux.cgroups import devices, layout, scope, stats, v1_resources, v2_resources
+from sampan.linux.cgroups import devices, layout, scope, stats, tree, v1_resources, v2_resources
 from sampan.linux.cgroups.devices import ALL_ACCESS, ANY, MKNOD, READ, WRITE, Rule
 from sampan.linux.cgroups.manager import check_path, pick
 
@@ -106,6 +107,18 @@ def test_bad_scopes(path: str) -> None:
 def test_bad_slices(name: str) -> None:
     with pytest.raises(RuntimeFailure, match="invalid slice name"):
         scope.expand_slice(name)
+
+
+# -- processes ---------------------------------------------------------------------------------
+
+
+def test_processes_that_cannot_be_seen_are_not_signalled(tmp_path: Path) -> None:
+    """0 in cgroup.procs is a process of a namespace above; kill(0) would be our own group."""
+    (tmp_path / "below").mkdir()
+    (tmp_path / "cgroup.procs").write_text("0\n7\n")
+    (tmp_path / "below" / "cgroup.procs").write_text("0\n8\n")
+    assert tree.processes(str(tmp_path), True) == [7, 8]
+    assert tree.processes(str(tmp_path / "gone"), True) == []
 
 
 # -- limits ------------------------------------------------------------------------------------

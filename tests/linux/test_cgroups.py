@@ -128,6 +128,61 @@ def test_gate_works_without_a_path_to_the_hierarchies(cgroup: Cgroup, start: Sta
     assert wait_exit(pid) == 0
 
 
+def test_many_first_starts_at_once() -> None:
+    """Eight that make the same parent at the same time all get in, and all get out."""
+    parent = f"{PARENT}/fresh"
+    begin, go = os.pipe()
+    pids = []
+    for number in range(8):
+        pid = os.fork()
+        if not pid:
+            status = 1
+            try:
+                os.read(begin, 1)
+                for turn in range(3):
+                    status = _one_life(open_cgroup(f"{parent}/{number}-{turn}"))
+                    if status:
+                        break
+            finally:
+                os._exit(status)
+        pids.append(pid)
+    os.write(go, b"x" * 8)
+    assert [wait_exit(pid) for pid in pids] == [0] * 8
+    os.close(begin)
+    os.close(go)
+    for path in open_cgroup(parent).paths().values():
+        assert [name for name in os.listdir(path) if "-" in name] == []
+
+
+def _one_life(cgroup: Cgroup) -> int:
+    fd, gate = cgroup.clone_into(), cgroup.gate()
+    cgroup.create()
+    cgroup.apply({"devices": [DENY_ALL], "pids": {"limit": 5}})
+    pid, pidfd = clone(0, cgroup_fd=-1 if fd is None else fd)
+    if not pid:
+        gate.enter()
+        os._exit(0 if cgroup.processes() == [os.getpid()] else 1)
+    os.close(pidfd)
+    gate.close()
+    if fd is not None:
+        os.close(fd)
+    status = wait_exit(pid)
+    cgroup.delete()
+    return status
+
+
+@only_v2
+def test_no_room_for_a_cgroup(cgroup: Cgroup) -> None:
+    """The message names the directory; nothing is left."""
+    cgroup.create()
+    cgroup.apply({"unified": {"cgroup.max.descendants": "0"}})
+    below = open_cgroup(cgroup.path + "/below")
+    with pytest.raises(RuntimeFailure, match=r"create cgroup /.*/below: ") as caught:
+        below.create()
+    assert caught.value.errno and caught.value.stage == "cgroup"
+    assert not below.exists()
+
+
 def test_gate_with_open_files_serves_another_user(cgroup: Cgroup) -> None:
     """A child in a user namespace has no right to open the files, but may write to open ones."""
     fd = cgroup.clone_into()

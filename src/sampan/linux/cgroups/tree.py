@@ -32,7 +32,8 @@ def processes(directory: str, recursive: bool) -> list[int]:
     """
     path = directory + "/cgroup.procs"
     try:
-        pids = [int(pid) for pid in read_raw(path).split()]
+        # 0 stands for a process of a PID namespace above; to kill(2) that is our own group.
+        pids = [int(pid) for pid in read_raw(path).split() if pid != "0"]
     except OSError as error:
         if error.errno in (ENOENT, ENODEV):
             return []
