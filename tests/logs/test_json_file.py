@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import struct
 from pathlib import Path
 
@@ -85,6 +86,20 @@ def test_entries_are_dockers(path: str) -> None:
     assert start == (rb'{"log":"a\u0009\u003cb\u003e \u0026 \"c\"\r\n","stream":"stderr",')
     assert end.endswith(b'Z"}\n')
     assert len(end) == len('2026-01-02T03:04:05.000000006Z"}\n')
+
+
+def test_dockerd_writes_the_same(path: str) -> None:
+    """Byte for byte what dockerd 20.10 logged for this output, but for the times."""
+    payload = (
+        b"plain\n\n" + bytes(range(1, 32)) + b'\x7f\na<b>&"c\\d/\n'
+        + "æ漢🚢\u2028\u2029\n".encode() + b"bad\xff\xfe\xe2\x82x\xed\xa0\x80\n"
+        + b"x" * 16384 + b"\n" + b"y" * 16383 + b"\n" + b"z" * 40000 + b"\nend"
+    )  # fmt: skip
+    write(path, [("stdout", payload)])
+    recorded = Path(__file__).with_name("data") / "dockerd-20.10-json.log"
+    times = re.compile(rb'"time":"[^"]*"')
+    assert times.sub(b"", Path(path).read_bytes()) == times.sub(b"", recorded.read_bytes())
+    assert text(str(recorded)) == text(path)
 
 
 def test_each_bad_byte_is_replaced(path: str) -> None:

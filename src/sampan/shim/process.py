@@ -317,7 +317,7 @@ class Shim:
             },
         )
         if self._cgroup is not None:
-            record.oom_killed = self._cgroup.oom_kills() > 0
+            take_usage(record, self._cgroup)
         exit_record.write(self._order.directory, record)
         self._broadcast("exited", status=record.to_dict())
         self._status = record
@@ -371,6 +371,16 @@ def open_log(order: SpawnOrder) -> drivers.LogWriter:
         raise RuntimeFailure(
             "log", f"open log: {error.strerror}", path=order.log_path, errno=error.errno
         ) from error
+
+
+def take_usage(record: ExitStatus, cgroup: Cgroup) -> None:
+    """The whole container's counters, where the kernel keeps them; else those of its first process stay."""
+    record.oom_killed = cgroup.oom_kills() > 0
+    stats = cgroup.stats()
+    if stats.cpu_ns:
+        record.usage["cpu_ns"] = stats.cpu_ns
+    if stats.memory_maximum_bytes:
+        record.usage["peak_memory_bytes"] = stats.memory_maximum_bytes
 
 
 def exit_code(status: int) -> int:

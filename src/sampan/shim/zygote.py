@@ -17,6 +17,7 @@ import socket
 import sys
 
 from sampan.linux import syscalls as kernel
+from sampan.linux.cgroups import stats  # noqa: F401  loaded for the shims, which read it at the end
 from sampan.runtime import launch
 from sampan.shim import process, protocol
 from sampan.shim.loop import READ, Loop
@@ -38,6 +39,7 @@ def main(fd: int) -> NoReturn:
     os.umask(0o022)
     with open("/proc/self/comm", "wb", buffering=0) as comm:
         comm.write(PROCESS_NAME)
+    kernel.close_range(fd + 1)  # what the daemon's process left inheritable
     sock = socket.socket(fileno=fd)
     os.set_inheritable(fd, False)
     launch.warm()
