@@ -26,7 +26,7 @@ from sampan.engine.validation import (
     fill_in,
     merge_image,
 )
-from sampan.errors import Conflict, InvalidArgument, RuntimeFailure, SampanError
+from sampan.errors import Conflict, InvalidArgument, NotFound, RuntimeFailure, SampanError
 from sampan.images.image import Image
 from sampan.images.service import Images
 from sampan.shim.streams import DETACHED, ClientStream
@@ -120,9 +120,7 @@ class Containers:
             config.hostname = config.hostname or os.uname().nodename
         hostname = config.hostname = config.hostname or identity[:12]
         if mode.startswith("container:"):
-            other = self._registry.find(mode.partition(":")[2])
-            host.network_mode = f"container:{other.id}"
-            hostname, config.hostname = other.record.hostname, ""
+            hostname, config.hostname = self._share_network(host, mode), ""
         parent = host.cgroup_parent or self._services.options.cgroup_parent
         fill_in(host, self._services.cgroup_version)
         mounts = parse_mounts(host)
@@ -144,6 +142,16 @@ class Containers:
             cgroup_path=f"{parent if parent.startswith('/') else '/' + parent}/{identity}",
             capabilities=effective_capabilities(host),
         )
+
+    def _share_network(self, host: HostConfig, mode: str) -> str:
+        """Name the other container by its ID; return its host name, empty when it does not exist
+        (which is refused at the start)."""
+        try:
+            other = self._registry.find(mode.partition(":")[2])
+        except NotFound:
+            return ""
+        host.network_mode = f"container:{other.id}"
+        return other.record.hostname
 
     def _make(self, record: Record, image: Image) -> None:
         directory = self._registry.directory_of(record.id)
@@ -319,8 +327,14 @@ class Containers:
     # Streams
 
     def logs(self, reference: str, options: LogOptions) -> AsyncIterator[bytes]:
-        """See `streams.read_log`."""
-        return streams.read_log(self.get(reference), options)
+        """The log's lines; see `streams.read_log`.
+
+        Raises:
+            Unsupported: at once, not while iterating: there is nothing that could be read.
+        """
+        container = self.get(reference)
+        streams.check_readable(container)
+        return streams.read_log(container, options)
 
     async def attach(self, reference: str, options: AttachOptions, stream: ClientStream) -> None:
         """Connect a client's socket with the container; returns when it is handed over.
@@ -353,6 +367,7 @@ class Containers:
         loop = asyncio.get_running_loop()
         wanted = LogOptions(stdout=stream.stdout, stderr=stream.stderr)
         try:
+            streams.check_readable(container)
             async for chunk in streams.read_log(container, wanted):
                 await loop.sock_sendall(stream.sock, chunk)
         except BaseException:

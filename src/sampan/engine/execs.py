@@ -99,7 +99,8 @@ class Execs:
         try:
             entry = self.get(exec_id)
             if entry.started:
-                raise Conflict(f"Error: Exec command {entry.id} is already running")
+                state = "is already running" if entry.running else "has already run"
+                raise Conflict(f"Error: Exec command {entry.id} {state}")
             _check_running(entry.container)
             shim = entry.container.shim
             if shim is None:

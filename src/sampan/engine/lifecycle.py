@@ -98,9 +98,9 @@ class Lifecycle:
                 _explain(failure)
                 self._start_failed(container, failure)
                 raise
-            except BaseException:
-                self._services.networking.disconnect(container)
-                container.close_parked()
+            except BaseException as error:
+                # A bug or the daemon's end: whoever waits for the container hears of it all the same.
+                self._start_failed(container, RuntimeFailure("start", f"start failed: {error!r}"))
                 raise
             self._started(container, shim)
             trace.finish(container.id, shim.trace)

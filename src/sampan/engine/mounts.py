@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from typing import Any
 
 from sampan.engine.container import BoundMount
 from sampan.engine.model import HostConfig, MountSpec
 from sampan.errors import InvalidArgument, Unsupported
 
+VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 PROPAGATION = frozenset(["private", "rprivate", "shared", "rshared", "slave", "rslave"])
 BIND_MODES = frozenset({"ro", "rw", "z", "Z", "nocopy", "cached", "delegated", "consistent"})
 TMPFS_FLAGS = frozenset(
@@ -85,6 +87,12 @@ def parse_bind(text: str) -> BoundMount:
     if len(parts) > 3 or not parts[0] or not parts[1]:
         raise InvalidArgument(f"invalid volume specification: '{text}'")
     if not parts[0].startswith("/"):
+        if not VOLUME_NAME.fullmatch(parts[0]):
+            raise InvalidArgument(
+                f'create {parts[0]}: "{parts[0]}" includes invalid characters for a local volume '
+                'name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a '
+                "host directory, use absolute path"
+            )
         raise Unsupported(
             f"named volumes are not built yet: {text}", hint="bind a directory: /SOURCE:/TARGET"
         )

@@ -44,14 +44,21 @@ class Networking:
     def connect(self, container: Container) -> list[VethEndpoint]:
         """Give the container its addresses; the runtime makes the interfaces.
 
+        A network that does not exist is noticed here and not at create, as in dockerd: clients
+        take a 404 of create for a missing image.
+
         Raises:
+            NotFound: there is no such network.
             Unavailable: no address is left.
             InvalidArgument, Conflict: a MAC or address that cannot be had.
         """
-        network = self.networks.get(self.mode(container))
+        mode = self.mode(container)
         container.record.endpoints = {}
-        if network is None:
+        if mode.startswith("container:"):
             return []
+        network = self.networks.get(mode)
+        if network is None:
+            raise NotFound(f"network {mode} not found")
         wanted = _configured(container, network.name)
         mac = container.config.mac_address or (wanted.mac_address if wanted else "")
         attachment = network.attach(container.id, mac=mac or None)
@@ -151,16 +158,8 @@ class Networking:
 
 
 def normalised_mode(mode: str) -> str:
-    """A network mode with Docker's two names for the default replaced.
-
-    Raises:
-        NotFound: there is no such network.
-    """
-    if mode in ("", "default", BRIDGE):
-        return BRIDGE
-    if mode in (HOST, NONE) or mode.startswith("container:"):
-        return mode
-    raise NotFound(f"network {mode} not found")
+    """A network mode with Docker's two names for the default replaced."""
+    return BRIDGE if mode in ("", "default") else mode
 
 
 def planned_endpoints(mode: str) -> dict[str, Endpoint]:

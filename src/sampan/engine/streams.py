@@ -71,14 +71,18 @@ def prepare(container: Container, options: AttachOptions, stream: ClientStream) 
     return stream
 
 
-async def read_log(container: Container, options: LogOptions) -> AsyncIterator[bytes]:
-    """The log's lines, framed with 8-byte headers unless the container has a terminal.
+def check_readable(container: Container) -> None:
+    """Refuse to read a log that its driver does not keep.
 
     Raises:
-        Unsupported: its log driver keeps nothing that could be read.
+        Unsupported: dockerd's text.
     """
     if container.log_driver != "json-file":
         raise Unsupported("configured logging driver does not support reading")
+
+
+async def read_log(container: Container, options: LogOptions) -> AsyncIterator[bytes]:
+    """The log's lines, framed with 8-byte headers unless the container has a terminal."""
     if options.follow:
         async for chunk in follow_log(
             container.log_path,

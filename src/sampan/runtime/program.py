@@ -54,7 +54,8 @@ def _check(name: str, path: str) -> None:
     except NotADirectoryError:
         raise _failure(name, f"stat {path}: not a directory", errno.ENOTDIR) from None
     except IsADirectoryError:
-        raise _failure(name, "is a directory", errno.EISDIR) from None
+        # runc's words and, for clients older than them, the ones that mean 126
+        raise _failure(name, "is a directory: permission denied", errno.EISDIR) from None
     except PermissionError:
         raise _failure(name, "permission denied", errno.EACCES) from None
     except OSError as error:
