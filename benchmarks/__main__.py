@@ -39,10 +39,10 @@ GOALS = {
     rows.LOG_WRITE: 1.0,
     rows.LOG_READ: 1 / 2,
 }
-ABSOLUTE_GOALS = {rows.PER_CONTAINER: 2.5, rows.IDLE: 60.0}
+ABSOLUTE_GOALS = {rows.PER_CONTAINER: 2.5, rows.IDLE: 60.0, rows.USED: 60.0}
 COMMAND_GOALS = {"run --rm --network none IMG true": 1.5, "ps": 1.3}
 # Slow rows need fewer rounds for a steady median.
-ROUND_SHARE = {"many": 0.4, "logs": 0.6, "memory": 0.2}
+ROUND_SHARE = {"many": 0.4, "logs": 0.6, "memory": 0, "used": 0}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,22 +82,28 @@ def measure(subjects: list[Subject], options: argparse.Namespace) -> str:
     parts = [machine()]
     figures: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for name in filter(None, options.rows.split(",")):
-        for round_ in range(1 + max(1, round(options.rounds * ROUND_SHARE.get(name, 1)))):
+        for round_ in range(1 + round(options.rounds * ROUND_SHARE.get(name, 1))):
             order = subjects if round_ % 2 else subjects[::-1]
             for subject in order:
-                print(f"\r{name} {round_} {subject.name:10}", end="", file=sys.stderr)
+                progress(f"{name} {round_} {subject.name}")
                 try:
                     found = rows.ROWS[name](subject)
                 except rows.NotMeasured:
                     continue
-                if round_ == 0 and name != "memory":
+                if round_ == 0 and name not in ("memory", "used"):
                     continue  # the first round warms caches up
                 for row, value in found.items():
                     figures[row][subject.name].append(value)
-    print("\r" + " " * 40 + "\r", end="", file=sys.stderr)
+    progress("")
     parts.append(table(figures, [subject.name for subject in subjects]))
     parts.extend(extras(subjects, options))
     return "\n\n".join(parts)
+
+
+def progress(text: str) -> None:
+    """One line that a terminal shows for the moment."""
+    if sys.stderr.isatty():
+        print(f"\r{text:40}\r", end="", file=sys.stderr, flush=True)
 
 
 def extras(subjects: list[Subject], options: argparse.Namespace) -> list[str]:

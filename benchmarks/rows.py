@@ -30,6 +30,7 @@ LOG_WRITE = "200,000 lines of 100 bytes to the log, until `wait` returns"
 LOG_READ = "`docker logs` of those"
 PER_CONTAINER = "engine memory for each idle container (MiB, PSS, of 20)"
 IDLE = "idle engine (MiB, PSS)"
+USED = "engine after all of the above (MiB, PSS)"
 
 
 def _seconds(action: Callable[[], object]) -> float:
@@ -148,14 +149,20 @@ def memory(subject: Subject) -> Figures:
     return {IDLE: idle / 2**20, PER_CONTAINER: (full - idle) / 20 / 2**20}
 
 
+def used(subject: Subject) -> Figures:
+    """What the engine has grown to when all containers are gone again."""
+    return {USED: pss_bytes(_api(subject)) / 2**20}
+
+
 ROWS: dict[str, Callable[[Subject], Figures]] = {
+    "memory": memory,
     "run-none": run_none,
     "run-bridge": run_bridge,
     "exec": exec_,
     "api": api_life,
     "many": many,
     "logs": logs,
-    "memory": memory,
+    "used": used,
 }
 
 
@@ -213,12 +220,9 @@ def traces(engine: Engine) -> list[list[tuple[str, int]]]:
     """The stages (name, µs) of every start that the daemon's log tells of (`--trace-start`)."""
     found = []
     for line in engine.log().splitlines():
-        _, mark, text = line.partition("start trace ")
-        if mark:
-            found.append(
-                [
-                    (str(stage), int(us))
-                    for stage, us in json.loads(text[: text.rindex("}") + 1])["stages"]
-                ]
-            )
+        if "start trace " not in line:
+            continue
+        message = json.loads(line.partition(" msg=")[2])
+        stages = json.loads(message.removeprefix("start trace "))["stages"]
+        found.append([(str(stage), int(us)) for stage, us in stages])
     return found

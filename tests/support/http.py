@@ -85,7 +85,8 @@ class Connection:
         `body` is sent as JSON; `raw` as it is: bytes with a length, an iterable in chunks.
         """
         self.start(method, path, query=query, body=body, raw=raw, headers=headers)
-        return self.finish(*self.read_head())
+        head = self.read_head()
+        return Answer(*head, b"") if method == "HEAD" else self.finish(*head)
 
     def start(
         self,

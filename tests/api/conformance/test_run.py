@@ -300,7 +300,7 @@ def test_name_in_use(docker: DockerCLI, unused_name: str) -> None:
         (["--memory-swap", "100m"], "You should always set the Memory limit when using Memoryswap limit, see usage"),
         (["--memory", "100m", "--memory-swap", "50m"], "Minimum memoryswap limit should be larger than memory limit, see usage"),
         (["--memory", "100m", "--memory-reservation", "200m"], "Minimum memory limit can not be less than memory reservation limit, see usage"),
-        (["--cpus", "1000"], "Range of CPUs is from 0.01 to "),
+        (["--cpus", "1000"], "ange of CPUs is from 0.01 to "),
         (["--cpuset-cpus", "900"], "Requested CPUs are not available - requested 900, available: "),
         (["--cpuset-cpus", "x"], "Invalid value x for cpuset cpus"),
         (["--ulimit", "nofile=50:20"], "ulimit soft limit must be less than or equal to hard limit: 50 > 20"),
