@@ -135,6 +135,9 @@ class FakeContainers:
         identity = secrets.token_hex(32)
         if name in {container.name for container in self.all.values()}:
             raise Conflict(f'Conflict. The container name "/{name}" is already in use')
+        host_config.log_config.type = "json-file"
+        host_config.cgroupns_mode = "private"
+        host_config.oom_kill_disable = False
         record = Record(
             id=identity,
             name=name or "brave_boat",

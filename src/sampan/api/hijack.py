@@ -34,7 +34,7 @@ from sampan.shim.streams import ClientStream
 RAW_STREAM = "application/vnd.docker.raw-stream"
 MULTIPLEXED_STREAM = "application/vnd.docker.multiplexed-stream"
 
-STDERR_NUMBER = 2
+STDOUT, STDERR = 1, 2
 
 # Since this version the Content-Type says whether frames have headers.
 FIRST_MULTIPLEXED_TYPE = (1, 42)
@@ -108,11 +108,11 @@ class Hijack:
         self._relay = Relay(self._call.connection, transport)
         return ClientStream(self._relay.far_end(), head=head)
 
-    async def tell(self, message: str, *, terminal: bool) -> None:
-        """Tell the client of a failure: as text on a terminal, else as a frame of stderr."""
+    async def tell(self, message: str, *, terminal: bool, number: int) -> None:
+        """Tell the client of a failure: as text on a terminal, else as a frame of a stream."""
         data = f"{message}\r\n".encode()
         if not terminal:
-            data = frame(STDERR_NUMBER, data)
+            data = frame(number, data)
         transport = self._call.request.transport
         if transport is not None:
             transport.write(data)

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from sampan.api import answers
 from sampan.api.call import Call
-from sampan.api.hijack import Hijack, media_type
+from sampan.api.hijack import STDOUT, Hijack, media_type
 from sampan.api.router import Route
 from sampan.api.routes.containers import terminal_size
 from sampan.api.routes.streams import hand_over
@@ -65,6 +65,7 @@ class ExecRoutes:
             ),
             failure_text="{}",
             terminal=terminal,
+            number=STDOUT,  # where dockerd writes it
         )
 
     async def resize(self, call: Call) -> web.StreamResponse:

@@ -11,7 +11,7 @@ from aiohttp import WSMsgType, web
 from sampan.api import answers
 from sampan.api.call import Call
 from sampan.api.frames import Unframer
-from sampan.api.hijack import Hijack, media_type
+from sampan.api.hijack import STDERR, Hijack, media_type
 from sampan.api.router import Route
 from sampan.api.server import Handler
 from sampan.api.socket_pair import socket_pair
@@ -48,6 +48,7 @@ class StreamRoutes:
             self._containers.attach(container.id, options, hijack.stream()),
             failure_text="Error attaching: {}",
             terminal=terminal,
+            number=STDERR,
         )
 
     async def logs(self, call: Call) -> web.StreamResponse:
@@ -81,13 +82,13 @@ class StreamRoutes:
 
 
 async def hand_over(
-    hijack: Hijack, work: Awaitable[None], *, failure_text: str, terminal: bool
+    hijack: Hijack, work: Awaitable[None], *, failure_text: str, terminal: bool, number: int
 ) -> web.StreamResponse:
-    """Let the engine take the hijacked stream; its refusal is told in the stream."""
+    """Let the engine take the hijacked stream; its refusal is told in the stream `number`."""
     try:
         await work
     except SampanError as failure:
-        await hijack.tell(failure_text.format(failure.message), terminal=terminal)
+        await hijack.tell(failure_text.format(failure.message), terminal=terminal, number=number)
     return await hijack.finish()
 
 

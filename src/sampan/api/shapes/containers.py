@@ -143,7 +143,8 @@ def host_config(host: HostConfig) -> dict[str, Any]:
 
 
 def mounts(container: Container) -> list[dict[str, Any]]:
-    """`Mounts`: the mount points that were asked for."""
+    """`Mounts`: the mount points that were asked for; `--tmpfs` has its place in HostConfig."""
+    short_tmpfs = container.host_config.tmpfs or {}
     return [
         {
             "Type": mount.type,
@@ -154,6 +155,7 @@ def mounts(container: Container) -> list[dict[str, Any]]:
             "Propagation": mount.propagation,
         }
         for mount in container.record.mounts
+        if not (mount.type == "tmpfs" and mount.destination in short_tmpfs)
     ]
 
 

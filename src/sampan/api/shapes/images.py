@@ -31,8 +31,12 @@ UNSET_CONFIG: dict[str, Any] = {
 def inspected(newest: dict[str, Any]) -> dict[str, Any]:
     """`GET /images/{name}/json`: the newest shape with all that versions took away since."""
     return {
+        "Id": newest["Id"],
+        "RepoTags": newest["RepoTags"],
+        "RepoDigests": newest["RepoDigests"],
         "Parent": "",
         "Comment": "",
+        "Created": newest.get("Created", ""),
         "Container": "",
         "ContainerConfig": {**CONTAINER_FIELDS, **UNSET_CONFIG},
         "DockerVersion": "",

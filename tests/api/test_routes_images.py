@@ -1,0 +1,73 @@
+"""`/images` over the engine in memory."""
+
+from __future__ import annotations
+
+import io
+import json
+
+from api.fakes import Api
+
+TAR = {"Content-Type": "application/x-tar"}
+
+
+async def test_inspect_by_a_name_with_slashes(api: Api) -> None:
+    status, answer = await api.ask("GET", "/images/registry.example/a/b:1/json")
+    assert (status, answer["Size"]) == (200, 1234)
+    assert await api.ask("GET", "/images/nosuch/json") == (
+        404,
+        {"message": "No such image: nosuch:latest"},
+    )
+
+
+async def test_load(api: Api) -> None:
+    body = b"x" * 3_000_000
+    status, answer = await api.ask("POST", "/images/load?quiet=1", io.BytesIO(body), headers=TAR)
+    assert (status, answer) == (200, {"stream": "Loaded image: busybox:latest\n"})
+    assert api.engine.images.received == body
+
+
+async def test_a_load_that_fails_at_once_has_a_status(api: Api) -> None:
+    assert await api.ask("POST", "/images/load", b"", headers=TAR) == (
+        400,
+        {"message": "no image in an empty archive"},
+    )
+
+
+async def test_a_load_that_fails_later_says_so_in_the_stream(api: Api) -> None:
+    async with api.session.post("http://d/images/load", data=b"broken", headers=TAR) as answer:
+        assert answer.status == 200
+        lines = [json.loads(line) for line in (await answer.read()).splitlines()]
+    assert lines == [
+        {"stream": "Loaded image: busybox:latest\n"},
+        {"errorDetail": {"message": "the archive is broken"}, "error": "the archive is broken"},
+    ]
+
+
+async def test_save(api: Api) -> None:
+    for path in ("/images/busybox/get", "/images/get?names=busybox&names=busybox:latest"):
+        async with api.session.get(f"http://d{path}") as answer:
+            assert answer.headers["Content-Type"] == "application/x-tar"
+            assert await answer.read() == b"tar" * 3000
+    assert (await api.ask("GET", "/images/nosuch/get"))[0] == 404
+    assert (await api.ask("GET", "/images/get"))[0] == 400
+
+
+async def test_import(api: Api) -> None:
+    status, answer = await api.ask(
+        "POST", "/images/create?fromSrc=-&repo=a&tag=b", b"tar", headers=TAR
+    )
+    assert (status, answer["status"][:7]) == (200, "sha256:")
+
+
+async def test_what_is_not_built_is_said(api: Api) -> None:
+    status, answer = await api.ask("POST", "/images/create?fromImage=a&tag=b")
+    assert status == 501
+    assert "pulling images is not supported yet" in answer["message"]
+    assert (await api.ask("POST", "/images/create?fromSrc=http://x/y"))[0] == 501
+    assert (await api.ask("POST", "/images/a/push"))[0] == 501
+
+
+async def test_tag_and_remove(api: Api) -> None:
+    assert await api.ask("POST", "/images/busybox/tag?repo=a&tag=b") == (201, None)
+    assert await api.ask("DELETE", "/images/busybox") == (200, [{"Untagged": "busybox:latest"}])
+    assert (await api.ask("DELETE", "/images/nosuch"))[0] == 404
