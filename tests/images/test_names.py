@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.images.image import Image
 from sampan.images.removal import is_single_reference
+from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
 from sampan.snapshots.overlay import HOST
 from support.images import ImageWorld, pieces
@@ -260,3 +262,25 @@ async def test_crash_between_blobs_and_rows_leaves_garbage_that_is_collected(
     world.snapshots.extract(reader(archive([file("unnamed")])))
     world.reopen()
     assert (world.blobs(), world.layers()) == (blobs, layers)
+
+
+@pytest.mark.parametrize("part", ["config", "manifest", "layer", "layer.json", "cut"])
+async def test_an_image_that_lost_a_part_is_dropped_at_the_start(
+    world: ImageWorld, part: str
+) -> None:
+    image = await add(world, "a:1")
+    await add(world, "b:1")
+    paths = {
+        "config": world.content.path(image.id),
+        "manifest": world.content.path(Digest(image.record.manifest_digest)),
+        "layer": world.content.path(Digest(image.layers[0])),
+        "layer.json": f"{world.root}/layers/{image.layers[0][7:]}/layer.json",
+        "cut": world.content.path(Digest(image.layers[0])),
+    }
+    if part == "cut":
+        os.truncate(paths[part], 0)
+    else:
+        os.unlink(paths[part])
+    world.reopen()
+    assert world.tags() == ["b:1"] and len(world.layers()) == 1
+    await add(world, "a:1")

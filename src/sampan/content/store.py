@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from sampan.errors import InvalidArgument, NotFound
 from sampan.linux import syscalls
-from sampan.oci.digest import Digest, hex_of, is_hex64
+from sampan.oci.digest import Digest, digest_of, hex_of, is_hex64
 from sampan.oci.index import INDEX_FILE, LAYOUT, LAYOUT_FILE, encode_index
 
 
@@ -91,6 +91,18 @@ class ContentStore:
             data = blob.read(limit + 1)
         if len(data) > limit:
             raise InvalidArgument(f"content {digest}: larger than {limit} bytes")
+        return data
+
+    def read_verified(self, digest: Digest) -> bytes:
+        """`read`, checked once more.
+
+        Raises:
+            NotFound, InvalidArgument: as `read`.
+            DigestMismatch: the file is not what it was.
+        """
+        data = self.read(digest)
+        if digest_of(data) != digest:
+            raise DigestMismatch(f"content {digest} is damaged")
         return data
 
     def delete(self, digest: Digest) -> None:

@@ -64,7 +64,7 @@ def import_tree(
     )
     layers = [Descriptor(media_type=media_types.OCI_LAYER, digest=blob, size=layer_size)]
     manifest = encode_manifest(config_descriptor, layers)
-    loaded = Loaded(
+    return Loaded(
         id=config_descriptor.digest,
         config=raw,
         manifest=Descriptor(
@@ -73,8 +73,6 @@ def import_tree(
         size=layer.size,
         references=(reference,) if reference else (),
     )
-    content.sync()
-    return loaded
 
 
 def _config(

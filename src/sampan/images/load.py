@@ -94,16 +94,13 @@ class Loader:
         """
         self._staging.read_archive(read)
         if self._staging.has(DOCKER_MANIFEST_FILE):
-            loaded = self._docker_archive()
-        elif self._staging.has(INDEX_FILE):
-            loaded = self._layout()
-        else:
-            raise InvalidArgument(
-                "invalid archive: does not contain a manifest.json or an index.json",
-                hint="`import` takes the tar of a root file system",
-            )
-        self._content.sync()
-        return loaded
+            return self._docker_archive()
+        if self._staging.has(INDEX_FILE):
+            return self._layout()
+        raise InvalidArgument(
+            "invalid archive: does not contain a manifest.json or an index.json",
+            hint="`import` takes the tar of a root file system",
+        )
 
     # -- docker-archive ---------------------------------------------------------------------------
 

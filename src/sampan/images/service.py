@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from sampan.content.store import ContentStore
-from sampan.errors import Conflict, InvalidArgument
+from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.images import save as saving
 from sampan.images.catalog import Catalog
 from sampan.images.filters import select
@@ -29,9 +30,12 @@ from sampan.images.removal import Users, check_delete, check_untag, is_single_re
 from sampan.oci.descriptor import Platform, local_platform, parse_platform
 from sampan.oci.digest import ChainID, Digest
 from sampan.oci.go_time import format_time
+from sampan.oci.manifest import parse_manifest
 from sampan.oci.reference import Reference, is_tag, parse_reference
 from sampan.snapshots.overlay import Snapshotter
 from sampan.state.images import ImageRecord, ImageRow, ImageRows
+
+log = logging.getLogger(__name__)
 
 Emit = Callable[[str, str, dict[str, str]], None]
 """Tells of an event: action, image ID or name, attributes."""
@@ -123,6 +127,7 @@ class Images:
             names: builtins.list[str] = []
             for item in loaded:
                 names += self._register(item, "load", progress)
+            self._flush()
         return names
 
     async def import_(
@@ -158,6 +163,7 @@ class Images:
         with self._hold():
             loaded = await consume(chunks, work)
             self._register(loaded, "import", None)
+            self._flush()
         return self.resolve(loaded.id)
 
     def tag(self, source: str, target: str) -> None:
@@ -266,20 +272,41 @@ class Images:
         """Fill the catalog from the rows; drop what no row names."""
         images = {}
         for row in self._rows.images():
-            raw = self._content.read(Digest(row.id))
-            image = Image(raw, Digest(row.id), row.record)
-            image.size = self._size(image)
-            images[row.id] = image
-            self._catalog.add(image)
+            try:
+                images[row.id] = self._stored(row)
+            except (NotFound, InvalidArgument) as error:
+                # The machine went down before the disk had it all; the rest of the engine goes on.
+                log.error("image %s is damaged and was removed: %s", row.id, error.message)
+                self._rows.delete(row.id)
+            else:
+                self._catalog.add(images[row.id])
         for reference, image_id in self._rows.references():
             self._catalog.refer(parse_reference(reference), images[image_id])
         self._collect()
         self._publish()
 
-    def _size(self, image: Image) -> int:
-        if image.chain_id is None:
-            return 0
-        return sum(layer.size for layer in self._snapshots.layers.stack(image.chain_id))
+    def _stored(self, row: ImageRow) -> Image:
+        """An image of which all parts are there, in their size.
+
+        Raises:
+            NotFound, InvalidArgument: they are not.
+        """
+        record = row.record
+        identity = Digest(row.id)
+        image = Image(self._content.read_verified(identity), identity, record)
+        data = self._content.read_verified(Digest(record.manifest_digest))
+        for blob in parse_manifest(data).layers:
+            if self._content.size(blob.digest) != blob.size:
+                raise InvalidArgument(f"content {blob.digest} is cut short")
+        if image.chain_id:
+            stack = self._snapshots.layers.stack(image.chain_id)
+            image.size = sum(layer.size for layer in stack)
+        return image
+
+    def _flush(self) -> None:
+        """Have what was added written to the disk soon, without anybody waiting for it."""
+        flushing = asyncio.get_running_loop().run_in_executor(None, self._content.sync)
+        flushing.add_done_callback(_report_flush)
 
     def _register(
         self, loaded: Loaded, action: str, progress: Progress | None
@@ -407,6 +434,11 @@ class Images:
         """Bring the layout's index.json up to date, for tools that read the store."""
         selections = [saving.Selection(image, image.references) for image in self._catalog]
         self._content.write_index(saving.layout_index(selections))
+
+
+def _report_flush(flushing: asyncio.Future[None]) -> None:
+    if not flushing.cancelled() and (error := flushing.exception()) is not None:
+        log.error("images: what was added may not be on the disk: %s", error)
 
 
 def _plain_platform() -> Platform:

@@ -182,8 +182,12 @@ class Layers:
             if len(name) != 64:
                 remove_tree(path)  # an extraction or deletion that a crash cut short
                 continue
-            with open(os.path.join(path, "layer.json"), "rb") as file:
-                layer = decoder.decode(file.read())
+            try:
+                with open(os.path.join(path, "layer.json"), "rb") as file:
+                    layer = decoder.decode(file.read())
+            except (FileNotFoundError, msgspec.DecodeError):
+                remove_tree(path)  # the machine went down before the disk had it
+                continue
             self._layers[layer.chain] = layer
             self._link(layer.link, f"../layers/{name}/fs")
 
