@@ -169,6 +169,21 @@ async def test_a_reloaded_firewall_is_mended_by_itself(world: World, bridge: Mak
         network.close()
 
 
+async def test_a_firewall_switched_on_later_is_noticed(world: World, bridge: MakeBridge) -> None:
+    """As `ufw enable` does it."""
+    network = bridge()
+    container = world.container(network, "c")
+    outside = world.server(world.internet, INTERNET_ADDRESS)
+    with world.host.entered():
+        network.watch(asyncio.get_running_loop())
+        world.run("iptables-nft", "-P", "FORWARD", "DROP")
+        async with asyncio.timeout(5):
+            while "-i sampan0" not in world.run("iptables-nft", "-S", "FORWARD"):
+                await asyncio.sleep(0.01)
+        assert reach(outside, container) == HOST_ADDRESS
+        network.close()
+
+
 def test_a_foreign_table_that_drops_is_warned_of(world: World, bridge: MakeBridge) -> None:
     world.run(
         "nft",
