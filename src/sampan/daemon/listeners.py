@@ -10,6 +10,7 @@ import errno
 import grp
 import os
 import socket
+import stat
 from collections.abc import Sequence
 
 from sampan.errors import Conflict, InvalidArgument, SampanError, Unavailable, Unsupported
@@ -112,6 +113,12 @@ def _remove_stale(path: str) -> None:
     Raises:
         Conflict: somebody does, or it is no socket.
     """
+    try:
+        # connect(2) refuses a regular file just as it refuses a socket without a listener.
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise Conflict(f"{path} is no socket; it is in the way")
+    except FileNotFoundError:
+        return
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         probe.connect(path)
