@@ -10,6 +10,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
+from sampan.linux.cgroups.manager import open_cgroup
 from sampan.shim.client import ClientStream, ShimConnection, ShimRequest, Zygote
 
 APPLETS = (
@@ -122,6 +123,7 @@ class Machine:
                 await connection.exited
             await connection.gone
         await self.zygote.stop()
+        open_cgroup(f"/sampan-test-{self.token}").delete()
 
     def client(self, **options: Any) -> FakeClient:
         client = FakeClient(**options)

@@ -83,9 +83,9 @@ def start(
         )
         fds = stdio.open()
     try:
-        made, (pidfd, *console) = Helper(launching.work).run(
-            launching.exec_work(order, request, container_pid), list(fds or ())
-        )
+        helper = Helper(launching.work)
+        helper.begin(launching.exec_work(order, request, container_pid), list(fds or ()))
+        made, (pidfd, *console) = helper.result()
     except BaseException:
         if stdio is not None:
             stdio.abort()

@@ -60,17 +60,23 @@ class Helper:
         """There is no work for it: it ends."""
         self._sock.close()
 
-    def run(self, message: Message, fds: list[int]) -> Answer:
-        """Let it do its work; the answer and its descriptors. The caller keeps `fds`.
+    def begin(self, message: Message, fds: list[int]) -> None:
+        """Give it its work, that it does beside us. The caller keeps `fds`."""
+        try:
+            protocol.send(self._sock, message, fds)
+        except OSError:
+            pass  # it died: `result` says so
+
+    def result(self) -> Answer:
+        """Wait for the answer and its descriptors.
 
         Raises:
             RuntimeFailure: it failed; processes it made have ended, as zombies of ours at most.
         """
         try:
-            protocol.send(self._sock, message, fds)
             received = protocol.receive(self._sock)
-        except OSError as error:
-            raise RuntimeFailure("shim", "the shim's helper died", errno=error.errno) from error
+        except OSError:
+            received = None
         finally:
             self._sock.close()
         if received is None:

@@ -10,11 +10,11 @@ from sampan.runtime import launch
 from sampan.runtime import process as runtime_process
 from sampan.runtime.trace import Trace
 from sampan.shim.protocol import ExecRequest, SpawnOrder
-from sampan.shim.stdio import set_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from sampan.shim.protocol import Message
 
@@ -56,6 +56,7 @@ def start_container(
         trace = Trace()
         trace.marks += marks
         trace.mark("helper")
+    set_size(body["config"]["process"], order.console_size)
     container = launch.create(
         launch.Launch(
             container_id=order.id,
@@ -67,10 +68,9 @@ def start_container(
             endpoints=[netlink.VethEndpoint.from_dict(each) for each in body["endpoints"]],
             reaper=order.reaper,
             trace=trace,
+            wait_for_start=False,
         )
     )
-    if container.console_fd is not None and order.console_size:
-        set_size(container.console_fd, *order.console_size)
     container.start()
     return started(
         container.pid,
@@ -87,6 +87,7 @@ def start_exec(
     container_pid: int,
     stdio: tuple[int, int, int] | None,
 ) -> tuple[Message, list[int]]:
+    set_size(request.process, request.console_size)
     made = runtime_process.execute(
         container_pid,
         request.process,
@@ -96,9 +97,13 @@ def start_exec(
         seccomp_program=read_program(request.seccomp_program),
         cgroup=open_cgroup(order.cgroup_path) if order.cgroup_path else None,
     )
-    if made.console_fd is not None and request.console_size:
-        set_size(made.console_fd, *request.console_size)
     return started(made.pid, made.pidfd, made.console_fd, made.warnings)
+
+
+def set_size(process: dict[str, Any], size: Sequence[int] | None) -> None:
+    """The terminal's first size (rows, columns), in the words of the OCI runtime-spec."""
+    if size:
+        process["consoleSize"] = {"height": size[0], "width": size[1]}
 
 
 def started(

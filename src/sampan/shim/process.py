@@ -97,7 +97,6 @@ class Shim:
         """Make the container; False when that failed, was said, and all is undone."""
         self._first.send("begun")
         try:
-            self._prepare()
             self._make_container(streams)
         except (SampanError, OSError) as error:
             self._undo()
@@ -105,27 +104,18 @@ class Shim:
             return False
         return True
 
-    def _prepare(self) -> None:
-        exit_record.remove(self._order.directory)
-        self._listener = control.listen(self._order.socket)
-        self._loop.on_child(self._reap)
-
     def _make_container(self, streams: list[tuple[int, StreamOptions]]) -> None:
         order = self._order
+        exit_record.remove(order.directory)
         stdio = self._stdio = Stdio(
             self._loop,
             terminal=order.terminal,
             open_stdin=order.open_stdin,
             stdin_once=order.stdin_once,
-            log=open_log(order),
             on_log_lost=self._log_lost,
         )
         fds = stdio.open()
-        for fd, options in streams:
-            stdio.attach(fd, options, self._stream_ended(self._first, options.number))
-        if self._marks:
-            self._marks.append(("stdio", time.monotonic_ns()))
-        made, (self._pidfd, *console) = self._launch(fds)
+        made, (self._pidfd, *console) = self._launch(fds, lambda: self._prepare(stdio, streams))
         self._pid = made["pid"]
         self._started = Started(
             id=order.id,
@@ -141,12 +131,40 @@ class Shim:
         self._children[self._pid] = self._container_ended
         stdio.opened(console[0] if console else None)
 
-    def _launch(self, stdio: tuple[int, int, int] | None) -> tuple[Message, list[int]]:
+    def _prepare(self, stdio: Stdio, streams: list[tuple[int, StreamOptions]]) -> None:
+        """What can be done while the helper makes the container."""
+        self._listener = control.listen(self._order.socket)
+        self._loop.on_child(self._reap)
+        stdio.use_log(open_log(self._order))
+        for fd, options in streams:
+            stdio.attach(fd, options, self._stream_ended(self._first, options.number))
+
+    def _launch(
+        self, stdio: tuple[int, int, int] | None, beside: Callable[[], None]
+    ) -> tuple[Message, list[int]]:
         if self._order.joins:
             # Joining a namespace takes a helper of the runtime's own, that it has to reap itself.
+            beside()
             return launching.start_container(self._order, stdio, self._marks)
         helper, self._helper = self._helper or Helper(launching.work), None
-        return helper.run(launching.container_work(self._order, self._marks), list(stdio or ()))
+        helper.begin(launching.container_work(self._order, self._marks), list(stdio or ()))
+        try:
+            beside()
+        except BaseException:
+            self._kill_launched(helper)
+            raise
+        return helper.result()
+
+    def _kill_launched(self, helper: Helper) -> None:
+        """Our own part failed: end the container that the helper has made meanwhile."""
+        try:
+            made, fds = helper.result()
+        except RuntimeFailure:
+            return
+        signal.pidfd_send_signal(fds[0], signal.SIGKILL)
+        protocol.close_all(fds)
+        os.waitpid(made["pid"], 0)
+        end_cgroup(self._order.cgroup_path)
 
     def _undo(self) -> None:
         """The container is undone by the runtime; the rest is ours."""
@@ -362,6 +380,13 @@ class Shim:
         if self._helper is not None:
             self._helper.dismiss()
             self._helper = None
+
+
+def end_cgroup(path: str) -> None:
+    if path:
+        cgroup = open_cgroup(path)
+        cgroup.kill()
+        cgroup.delete()
 
 
 def open_log(order: SpawnOrder) -> drivers.LogWriter:

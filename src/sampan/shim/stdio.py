@@ -49,13 +49,12 @@ class Stdio:
         terminal: bool,
         open_stdin: bool,
         stdin_once: bool,
-        log: LogWriter | None = None,
         on_log_lost: Callable[[OSError], None] | None = None,
     ) -> None:
         self._loop = loop
         self._terminal = terminal
         self._open_stdin = open_stdin
-        self._log = log
+        self._log: LogWriter | None = None
         self._on_log_lost = on_log_lost
         self._child_fds: list[int] = []
         self._input: Input | None = None
@@ -66,6 +65,10 @@ class Stdio:
         self._early_input: list[bytes] = []
         self.passes_end_of_input = stdin_once and not terminal
         self.clients: list[Client] = []
+
+    def use_log(self, log: LogWriter) -> None:
+        """Write all output to `log`, which is owned from here."""
+        self._log = log
 
     def open(self) -> tuple[int, int, int] | None:
         """Make the pipes; (stdin, stdout, stderr) for the child, None when it gets a terminal."""
