@@ -205,3 +205,44 @@ async def test_attach_by_websocket(api: Api) -> None:
         assert await websocket.receive_bytes() == b"hello"
         await websocket.send_str("text")
         assert await websocket.receive_bytes() == b"text"
+
+
+@pytest.fixture
+def relayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the connection were encrypted, so that its socket cannot be handed over."""
+    monkeypatch.setattr("sampan.api.hijack.can_be_handed_over", lambda transport: False)
+
+
+@pytest.mark.usefixtures("relayed")
+async def test_a_relayed_session(api: Api) -> None:
+    await api.container(OpenStdin=True)
+    early = b"early" * 20_000
+    _, reader, writer = await api.hijack(ATTACH, early=early)
+    assert await reader.readexactly(len(early)) == early
+    data = bytes(range(256)) * 20_000
+    writer.write(data)
+    assert await reader.readexactly(len(data)) == data
+    writer.write_eof()
+    assert await reader.read() == b"[end]"
+    writer.close()
+
+
+@pytest.mark.usefixtures("relayed")
+async def test_a_relayed_client_that_leaves(api: Api) -> None:
+    await api.container(OpenStdin=True)
+    _, reader, writer = await api.hijack(ATTACH)
+    writer.write(b"x" * 1_000_000)
+    await reader.readexactly(1)
+    writer.transport.abort()
+    async with asyncio.timeout(5):
+        await asyncio.gather(*api.engine.containers.sessions)
+    assert (await api.ask("GET", "/_ping"))[0] == 200
+
+
+@pytest.mark.usefixtures("relayed")
+async def test_a_relayed_failure(api: Api) -> None:
+    await api.container()
+    api.engine.containers.attach_failure = Conflict("it is gone")
+    _, reader, writer = await api.hijack(ATTACH)
+    assert (await reader.read()).endswith(b"Error attaching: it is gone\r\n")
+    writer.close()

@@ -18,6 +18,7 @@ raw bytes, without chunks.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from http import HTTPStatus
@@ -29,6 +30,7 @@ from aiohttp.web_request import BaseRequest
 from sampan.api.call import Call
 from sampan.api.frames import frame
 from sampan.api.relay import Relay
+from sampan.api.socket_pair import socket_pair
 from sampan.shim.streams import ClientStream
 
 RAW_STREAM = "application/vnd.docker.raw-stream"
@@ -102,11 +104,12 @@ class Hijack:
         if transport is None:
             raise ConnectionResetError("the client went away")
         head = self._call.connection.take_held()
-        if transport.get_extra_info("sslcontext") is None:
+        if can_be_handed_over(transport):
             plain = transport.get_extra_info("socket")
             return ClientStream(socket.socket(fileno=os.dup(plain.fileno())), head=head)
-        self._relay = Relay(self._call.connection, transport)
-        return ClientStream(self._relay.far_end(), head=head)
+        near, stream = socket_pair(head)
+        self._relay = Relay(self._call.connection, transport, near)
+        return stream
 
     async def tell(self, message: str, *, terminal: bool, number: int) -> None:
         """Tell the client of a failure: as text on a terminal, else as a frame of a stream."""
@@ -123,6 +126,11 @@ class Hijack:
         if self._relay is not None:
             await self._relay.run()
         return HandedOver(self._status)
+
+
+def can_be_handed_over(transport: asyncio.Transport) -> bool:
+    """Whether the bytes of the session are those on the socket."""
+    return transport.get_extra_info("sslcontext") is None
 
 
 def _head(call: Call, content_type: str, *, upgrade: bool) -> bytes:

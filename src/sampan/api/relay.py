@@ -17,19 +17,16 @@ CHUNK_BYTES = 64 << 10
 class Relay(asyncio.Protocol):
     """Takes over a connection's transport; `run` until the session is over."""
 
-    def __init__(self, connection: Connection, transport: asyncio.Transport) -> None:
+    def __init__(
+        self, connection: Connection, transport: asyncio.Transport, near: socket.socket
+    ) -> None:
         self._connection = connection
         self._transport = transport
-        self._near, self._far = socket.socketpair()
-        self._near.setblocking(False)
+        self._near = near
         self._input: asyncio.Queue[bytes] = asyncio.Queue()
         self._writable = asyncio.Event()
         self._writable.set()
         self._lost = False
-
-    def far_end(self) -> socket.socket:
-        """The end for the shim."""
-        return self._far
 
     async def run(self) -> None:
         """Carry until the shim has closed its end and the client has everything."""

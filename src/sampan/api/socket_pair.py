@@ -7,8 +7,9 @@ import socket
 from sampan.shim.streams import ClientStream
 
 
-def socket_pair() -> tuple[socket.socket, ClientStream]:
-    """The near end for whoever relays, and the far end as the engine takes it."""
+def socket_pair(head: bytes = b"") -> tuple[socket.socket, ClientStream]:
+    """The near end for whoever relays, and the far end as the engine takes it, `head` having been
+    received."""
     near, far = socket.socketpair()
     near.setblocking(False)
-    return near, ClientStream(far)
+    return near, ClientStream(far, head=head)
