@@ -121,7 +121,8 @@ def _listens(address: Address) -> bool:
 def _last_words(log_path: str) -> str:
     with open(log_path, encoding="utf-8", errors="replace") as file:
         lines = [line.strip() for line in file.read().splitlines() if line.strip()]
-    return lines[-1] if lines else f"the engine ended at once; see {log_path}"
+    told = [line for line in lines if line.startswith("sampand: ")]
+    return (told or lines or [f"the engine ended at once; see {log_path}"])[-1]
 
 
 def _refused(address: Address, hint: str) -> ConnectError:

@@ -80,9 +80,13 @@ class Call:
         Raises:
             ConnectError: none does.
         """
-        client = Client(parse_address(self.address_url))
+        client = self._new_client()
         client.idle = client.connect()
         return client
+
+    def _new_client(self) -> Client:
+        version = self.environ.get("DOCKER_API_VERSION", "").removeprefix("v")
+        return Client(parse_address(self.address_url), version)
 
     @property
     def client(self) -> Client:
@@ -92,7 +96,7 @@ class Call:
             ConnectError: nothing answers at an address the user gave, or the start failed.
         """
         if self._client is None:
-            client = Client(parse_address(self.address_url))
+            client = self._new_client()
             try:
                 client.idle = client.connect()
             except ConnectError as error:
@@ -107,7 +111,7 @@ class Call:
 
     def fresh_client(self) -> Client:
         """A further client of the same engine, for a request beside another."""
-        return Client(self.client.address)
+        return Client(self.client.address, self.client.version)
 
     def say(self, text: str) -> None:
         """A line to standard output."""

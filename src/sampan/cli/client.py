@@ -229,10 +229,15 @@ class Response:
 
 
 class Client:
-    """Requests to one engine. `idle` is a connection that the next request may use."""
+    """Requests to one engine. `idle` is a connection that the next request may use.
 
-    def __init__(self, address: Address) -> None:
+    `version` asks for the shapes of one API version (`1.41`); "" for the engine's newest.
+    """
+
+    def __init__(self, address: Address, version: str = "") -> None:
         self.address = address
+        self.version = version
+        self._prefix = f"/v{version}" if version else ""
         self.idle: Connection | None = None
 
     def close(self) -> None:
@@ -270,7 +275,7 @@ class Client:
         """Write a request; an iterable of bytes as body is sent in chunks as it comes."""
         connection = self._take_idle() if not fresh else None
         connection = connection or self.connect()
-        head = f"{method} {path} HTTP/1.1\r\nHost: api.moby.localhost\r\nUser-Agent: Sampan-Client\r\n{extra}"
+        head = f"{method} {self._prefix}{path} HTTP/1.1\r\nHost: api.moby.localhost\r\nUser-Agent: Sampan-Client\r\n{extra}"
         if isinstance(body, bytes):
             head += f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
             connection.sock.sendall(head.encode() + body)

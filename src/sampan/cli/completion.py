@@ -159,6 +159,7 @@ def _objects(call: Call, name: str, taken: set[str]) -> list[tuple[str, str]]:
                 names += [(tag.removesuffix(":latest"), "") for tag in image.get("RepoTags") or ()]
             if name in ("run", "create"):
                 names.append(("host", "this machine's own file system"))
+        client.close()
     except (CommandError, OSError):
         return []
     return sorted(entry for entry in names if entry[0] not in taken)

@@ -1,0 +1,161 @@
+"""What the command line does beyond docker's: start the engine, stop it, enter a container without it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from support.command import Result, run
+from support.waiting import wait_for
+
+pytestmark = pytest.mark.root
+
+SAMPAN = os.path.join(os.path.dirname(sys.executable), "sampan")
+
+
+class Machine:
+    """An engine's roots of their own, as the environment names them; nothing runs there yet."""
+
+    def __init__(self, directory: str, token: str) -> None:
+        self.exec_root = f"{directory}/exec"
+        self.data_root = f"{directory}/data"
+        self.environ = {
+            "PATH": os.environ["PATH"],
+            "HOME": directory,
+            "SAMPAN_EXEC_ROOT": self.exec_root,
+            "SAMPAN_DATA_ROOT": self.data_root,
+            "SAMPAN_DAEMON_OPTIONS": f"--bridge none --cgroup-parent /sampan-{token}",
+        }
+
+    def __call__(self, *arguments: str, check: bool = True, stdin: str | None = None) -> Result:
+        return run([SAMPAN, *arguments], env=self.environ, check=check, stdin=stdin)
+
+    def pid(self) -> int:
+        with open(f"{self.exec_root}/sampand.pid") as file:
+            return int(file.read())
+
+
+def has_ended(pid: int) -> bool:
+    """Gone, or a zombie that whoever inherited it has not collected yet."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.fixture
+def machine(session_directory: str, session_token: str) -> Iterator[Machine]:
+    directory = f"{session_directory}/own-{os.urandom(3).hex()}"
+    os.mkdir(directory)
+    machine = Machine(directory, session_token)
+    yield machine
+    if os.path.exists(f"{machine.data_root}/engine.db"):
+        identifiers = machine("ps", "-aq").out.split()
+        if identifiers:
+            machine("rm", "-f", *identifiers)
+        machine("daemon", "stop")
+    shutil.rmtree(directory)
+
+
+def test_an_engine_is_started_and_stopped(machine: Machine) -> None:
+    """The first command starts one and says so; the next finds it; `daemon stop` ends it."""
+    first = machine("ps", "-q")
+    assert first.err == (
+        f"sampan: no engine at unix://{machine.exec_root}/sampan.sock, starting one\n"
+    )
+    assert machine("ps").err == ""
+    pid = machine.pid()
+    assert os.getsid(pid) == pid, "it must not end with the terminal"
+    assert (
+        machine("daemon", "stop").out == f"engine stopped (pid {pid}); running containers go on\n"
+    )
+    assert has_ended(pid)
+    again = machine("daemon", "stop", check=False)
+    assert (again.code, again.out) == (1, "")
+    assert again.err.startswith("no engine is running")
+
+
+def test_two_at_once_start_one(machine: Machine) -> None:
+    import subprocess
+
+    processes = [
+        subprocess.Popen([SAMPAN, "ps", "-q"], env=machine.environ, stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    told = [(process.communicate(timeout=60)[1], process.returncode) for process in processes]
+    assert [code for _, code in told] == [0, 0, 0, 0], told
+
+
+def test_none_is_started_elsewhere(machine: Machine) -> None:
+    """Not at an address that the user gave, and not where it is forbidden."""
+    machine.environ["SAMPAN_AUTOSTART"] = "0"
+    done = machine("ps", check=False)
+    assert done.code == 1 and "Cannot connect" in done.err and "SAMPAN_AUTOSTART" in done.err
+    del machine.environ["SAMPAN_AUTOSTART"]
+    done = machine("-H", f"unix://{machine.exec_root}/other.sock", "ps", check=False)
+    assert done.code == 1 and "Cannot connect" in done.err
+    assert not os.path.exists(f"{machine.exec_root}/sampand.pid")
+
+
+def test_an_engine_that_cannot_start_says_why(machine: Machine) -> None:
+    machine.environ["SAMPAN_DAEMON_OPTIONS"] = "--no-such-option"
+    done = machine("ps", check=False)
+    assert done.code == 1
+    assert "no-such-option" in done.err
+
+
+def test_entering_a_container(machine: Machine) -> None:
+    """All namespaces are joined; the status, a missing command and the default shell are as said."""
+    machine("run", "-d", "--name", "cc", "--hostname", "inside", "--network", "none", "-e", "MARK=yes", "host", "sleep", "1000")  # fmt: skip
+    assert machine("enter", "cc", "hostname").line == "inside"
+    assert "sleep" in machine("enter", "cc", "cat", "/proc/1/cmdline").out
+    assert machine("enter", "cc", "sh", "-c", "echo $MARK").line == "yes"
+    links = machine("enter", "cc", "sh", "-c", "cd /proc/self/ns; readlink mnt pid ipc uts net").out
+    pid = machine("inspect", "-f", "{{.State.Pid}}", "cc").line
+    theirs = [os.readlink(f"/proc/{pid}/ns/{name}") for name in ("mnt", "pid", "ipc", "uts", "net")]
+    assert links.split() == theirs
+    assert machine("enter", "cc", "sh", "-c", "exit 7", check=False).code == 7
+    assert machine("enter", "cc", "sh", "-c", "kill -9 $$", check=False).code == 137
+    missing = machine("enter", "cc", "nosuch", check=False)
+    assert (missing.code, missing.err) == (
+        127,
+        'sampan: exec: "nosuch": executable file not found in $PATH\n',
+    )
+    assert machine("enter", "cc", "/etc", check=False).code == 126
+    assert machine("enter", "cc", stdin="echo shell; exit 3", check=False).out == "shell\n"
+    assert machine("enter", "nope", check=False).code == 1
+    machine("create", "--name", "dd", "host", "true")
+    stopped = machine("enter", "dd", check=False)
+    assert (stopped.code, stopped.err) == (1, "container dd is not running\n")
+
+
+def test_entering_without_the_engine(machine: Machine) -> None:
+    """The engine is killed; name, ID and prefix still lead into the container."""
+    identifier = machine(
+        "run", "-d", "--name", "cc", "--network", "none", "host", "sleep", "1000"
+    ).line
+    machine("create", "--name", "stopped", "host", "true")
+    engine = machine.pid()
+    os.kill(engine, signal.SIGKILL)
+    wait_for(lambda: has_ended(engine), "the engine to end")
+    for name in ("cc", identifier, identifier[:7]):
+        assert machine("enter", name, "hostname").line == identifier[:12]
+    assert machine("enter", "nope", check=False).err == "No such container: nope\n"
+    assert machine("enter", "stopped", check=False).err == "container stopped is not running\n"
+    assert machine.pid() == engine, "enter starts no engine"
+
+
+def test_the_host_interpreter_cannot_be_replaced(machine: Machine) -> None:
+    """CVE-2019-5736: a command that leads back to the runtime's own program cannot write to it."""
+    machine("run", "-d", "--name", "cc", "--network", "none", "host", "sleep", "1000")
+    machine("exec", "cc", "ln", "-sf", "/proc/self/exe", "/usr/local/bin/trap")
+    script = "import os; os.open('/proc/self/exe', os.O_WRONLY)"
+    done = machine("enter", "cc", "trap", "-I", "-S", "-c", script, check=False)
+    assert done.code == 1
+    assert "Read-only file system" in done.err or "Text file busy" in done.err, done
