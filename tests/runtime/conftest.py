@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -258,16 +259,21 @@ def oci(bundle: Bundle, session_directory: str) -> Iterator[Command]:
         if save:
             with open(f"{bundle.path}/config.json", "w") as file:
                 json.dump(bundle.config, file)
-        done = subprocess.run(
-            [sys.executable, "-m", "sampan.runtime.command", "--root", root, *words],
-            input=stdin or "",
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            cwd=bundle.path,
-        )
-        return Outcome(done.returncode, done.stdout, done.stderr)
+        argv = [sys.executable, "-m", "sampan.runtime.command", "--root", root, *words]
+        # files, not pipes: a container that stays would hold those open
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            done = subprocess.run(
+                argv,
+                input=(stdin or "").encode(),
+                stdout=out,
+                stderr=err,
+                timeout=60,
+                check=False,
+                cwd=bundle.path,
+            )
+            out.seek(0)
+            err.seek(0)
+            return Outcome(done.returncode, out.read().decode(), err.read().decode())
 
     yield command
     for name in os.listdir(root) if os.path.isdir(root) else ():

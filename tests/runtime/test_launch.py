@@ -126,7 +126,9 @@ def test_ambient_capabilities_reach_a_user(bundle: Bundle) -> None:
 def test_missing_capability_is_left_out_with_a_warning(bundle: Bundle) -> None:
     """A machine whose bounding set lacks one still starts a privileged container."""
     everything = list(capabilities.NAMES)
-    bundle.process["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), everything)
+    bundle.process["capabilities"] = dict.fromkeys(
+        ("bounding", "effective", "permitted"), everything
+    )
     reader, writer = os.pipe()
     poorer = os.fork()
     if poorer == 0:
@@ -364,7 +366,7 @@ def test_device_rules(bundle: Bundle) -> None:
         (["nosuch"], 'exec: "nosuch": executable file not found in $PATH', errno.ENOENT),
         (["/nosuch"], 'exec: "/nosuch": stat /nosuch: no such file or directory', errno.ENOENT),
         (["/etc/passwd"], 'exec: "/etc/passwd": permission denied', errno.EACCES),
-        (["/etc"], 'exec: "/etc": is a directory', errno.EISDIR),
+        (["/etc"], 'exec: "/etc": is a directory: permission denied', errno.EISDIR),
     ],
 )
 def test_program_that_cannot_run(

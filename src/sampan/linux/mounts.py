@@ -8,12 +8,13 @@ O_PATH file descriptors, found by `sampan.linux.rooted`; nothing here joins a ho
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from sampan.linux import syscalls as sys
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
 
 
 class Mount:

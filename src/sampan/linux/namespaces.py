@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from sampan.linux import process
 from sampan.linux import syscalls as sys
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
 FLAGS: dict[str, int] = {
     "cgroup": sys.CLONE_NEWCGROUP,
@@ -91,7 +92,7 @@ def user_namespace(uids: Sequence[Mapping[str, Any]], gids: Sequence[Mapping[str
 
     For idmapped mounts: mount_setattr(2) takes it with MOUNT_ATTR_IDMAP.
     """
-    pid, pidfd = process.clone(sys.CLONE_NEWUSER)
+    pid, pidfd = process.clone(sys.CLONE_NEWUSER, own_child=True)
     if pid == 0:
         sys.libc.pause()
         os._exit(0)

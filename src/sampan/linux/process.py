@@ -5,10 +5,10 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
-from typing import TYPE_CHECKING
 
 from sampan.linux import syscalls as sys
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -100,16 +100,23 @@ def clone_for_parent() -> None:
     _for_parent = True
 
 
-def clone(flags: int, *, exit_signal: int = sys.SIGCHLD, cgroup_fd: int = -1) -> tuple[int, int]:
+def clone(
+    flags: int,
+    *,
+    exit_signal: int = sys.SIGCHLD,
+    cgroup_fd: int = -1,
+    own_child: bool = False,
+) -> tuple[int, int]:
     """Fork with new namespaces in one clone3(2): (pid, pidfd) in the parent, (0, -1) in the child.
 
     As os.fork, with Python's own locks brought in order on both sides; the child of a process
-    with threads may only exec. The child ends by exec or os._exit.
+    with threads may only exec. The child ends by exec or os._exit. With `own_child` it is this
+    process's child even behind `clone_for_parent`.
 
     Raises:
         OSError: as `sampan.linux.syscalls.clone3`.
     """
-    if _for_parent:
+    if _for_parent and not own_child:
         flags |= sys.CLONE_PARENT
         exit_signal = 0  # the child takes over our own, see clone(2)
     _before_fork()

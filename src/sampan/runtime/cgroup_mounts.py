@@ -7,11 +7,11 @@ cgroup their root; without one the container's directories are bound.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from sampan.linux import mounts, rooted
 from sampan.linux import syscalls as sys
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

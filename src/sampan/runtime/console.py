@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from sampan.linux import process, pty, rooted
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
 
 def open_console(root_fd: int, raw: Mapping[str, Any], *, bind: bool) -> tuple[int, int]:

@@ -6,15 +6,16 @@ Plain functions on a pid and a cgroup, for the engine, the shim and the command 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from sampan.errors import Conflict, RuntimeFailure
 from sampan.linux import pidfd
 from sampan.linux import syscalls as sys
 from sampan.runtime import plan
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from sampan.linux.cgroups.base import Cgroup
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, Any
 
 from sampan.errors import RuntimeFailure
 from sampan.linux import mounts, rooted
 from sampan.linux import syscalls as sys
 from sampan.runtime.plan import DEFAULT_DEVICES
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from sampan.runtime.messages import Progress
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
-from typing import TYPE_CHECKING
 
 from sampan import __version__
 from sampan.errors import InvalidArgument, RuntimeFailure, SampanError
+from sampan.runtime import jsontext
 from sampan.runtime.options import FLAG, LIST, NUMBER, TEXT, Option, Values, describe, parse
 from sampan.runtime.store import Store
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -207,9 +207,9 @@ def _log(options: Values, level: str, message: str) -> None:
     """Add a line as runc's logger writes it; containerd reads the last error back from there."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     if options.text("log-format") == "json":
-        line = json.dumps({"level": level, "msg": message, "time": stamp}, separators=(",", ":"))
+        line = jsontext.encode({"level": level, "msg": message, "time": stamp})
     else:
-        line = f'time="{stamp}" level={level} msg={json.dumps(message, ensure_ascii=False)}'
+        line = f'time="{stamp}" level={level} msg={jsontext.encode(message)}'
     path = options.text("log")
     if not path:
         _complain(line)

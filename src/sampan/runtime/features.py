@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from sampan import __version__
 from sampan.linux import capabilities, mounts, namespaces, seccomp
 from sampan.runtime import plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _ACTIONS = (
     "SCMP_ACT_ALLOW",

@@ -7,9 +7,12 @@ import select
 import signal
 import termios
 import tty
-from typing import Any
 
 from sampan.linux import pidfd, pty
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _CHUNK = 1 << 16
 _NOT_FORWARDED = frozenset(

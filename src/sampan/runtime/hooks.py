@@ -5,18 +5,19 @@ Each gets the container's state as JSON on stdin; see config.md, "POSIX-platform
 
 from __future__ import annotations
 
-import json
 import os
 import select
 from time import monotonic
-from typing import TYPE_CHECKING, Any
 
 from sampan.errors import RuntimeFailure
 from sampan.linux import process
 from sampan.linux import syscalls as sys
+from sampan.runtime import jsontext
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
 _MAXIMUM_OUTPUT = 4096
 
@@ -27,7 +28,7 @@ def run_hooks(kind: str, hooks: Sequence[Mapping[str, Any]], state: Mapping[str,
     Raises:
         RuntimeFailure: stage `hook`: the first that could not be started, failed or took too long.
     """
-    document = json.dumps(state).encode()
+    document = jsontext.encode(state).encode()
     for number, hook in enumerate(hooks):
         _run(f"{kind} hook #{number}", hook, document)
 
@@ -57,12 +58,13 @@ def _run(name: str, hook: Mapping[str, Any], document: bytes) -> None:
     try:
         os.write(stdin, document)
         os.lseek(stdin, 0, os.SEEK_SET)
-        pid, pidfd = process.clone(0)
+        pid = os.fork()
         if pid == 0:
             _become(hook, stdin, output)
     finally:
         os.close(stdin)
         os.close(output)
+    pidfd = sys.pidfd_open(pid)
     try:
         said = _wait(name, path, pid, pidfd, reader, hook.get("timeout"))
     finally:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Any
 
 from sampan.errors import RuntimeFailure
 from sampan.linux import capabilities, lsm, process
@@ -16,8 +15,10 @@ from sampan.linux import syscalls as sys
 from sampan.runtime import users
 from sampan.runtime.messages import os_failure
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from sampan.linux.capabilities import CapabilitySets
     from sampan.runtime.messages import Progress

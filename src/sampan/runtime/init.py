@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 import sys as python
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any
 
 from sampan.linux import namespaces, netlink, rooted, seqpacket
 from sampan.linux import syscalls as sys
 from sampan.runtime import console, hooks, messages, rootfs, settle
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from sampan.linux.cgroups.base import Gate
     from sampan.linux.seqpacket import Socket
     from sampan.runtime.cgroup_mounts import CgroupView

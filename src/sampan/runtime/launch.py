@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Any
 
 from sampan.errors import RuntimeFailure
 from sampan.linux import capabilities, namespaces, netlink, pidfd, process, seccomp, seqpacket
@@ -27,10 +26,12 @@ from sampan.runtime.plan import Plan
 from sampan.runtime.rootfs import Trees, map_tree, open_source
 from sampan.runtime.trace import Trace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
-    from sampan.linux.cgroups.base import Cgroup
+    from sampan.linux.cgroups.base import Cgroup, Gate
     from sampan.linux.mounts import Mount
     from sampan.linux.netlink import VethEndpoint
     from sampan.linux.seqpacket import Socket
@@ -267,7 +268,7 @@ def _create(launch: Launch, undo: Undo) -> Container:
             who,
             theirs,
             trees,
-            gate=_gate(cgroup, plan, closing),
+            gate=_gate(launch, cgroup, plan, closing),
             view=_view(cgroup, plan),
             seccomp_program=_seccomp(launch, plan),
         )
@@ -344,10 +345,12 @@ def _support(
         _map(plan, pid)
         messages.send(sock, messages.MAPPED)
     if cgroup is not None:
-        cgroup.create()
+        if _made_after_clone(launch, plan):
+            cgroup.adopt(pid)
+            cgroup.create()
         cgroup.apply(plan.resources)
-        if plan.has("user"):
-            cgroup.add(pid)  # init cannot do it itself: the files are not its own any more
+        if launch.systemd_cgroup and plan.has("user"):
+            cgroup.add(pid)
         if trace:
             trace.mark("cgroup")
     for endpoint in launch.endpoints:
@@ -418,12 +421,33 @@ def _open_cgroup(launch: Launch, plan: Plan) -> Cgroup | None:
     return cgroups.open_cgroup(path, systemd=launch.systemd_cgroup)
 
 
-def _gate(cgroup: Cgroup | None, plan: Plan, closing: Undo) -> Any:
-    if cgroup is None or plan.has("user"):
+def _gate(launch: Launch, cgroup: Cgroup | None, plan: Plan, closing: Undo) -> Gate | None:
+    if cgroup is None or (launch.systemd_cgroup and plan.has("user")):
         return None
-    gate = cgroup.gate()
+    made = plan.has("user")
+    if made:
+        cgroup.create()  # its files are opened on this side: init will not have the right
+        _delegate(cgroup, plan)
+    gate = cgroup.gate(made=made)
     closing.add(gate.close)
     return gate
+
+
+def _made_after_clone(launch: Launch, plan: Plan) -> bool:
+    """Is the cgroup made after the clone? Not for a user namespace, whose init needs open files."""
+    return launch.systemd_cgroup or not plan.has("user")
+
+
+def _delegate(cgroup: Cgroup, plan: Plan) -> None:
+    """Give the cgroup to the container's root; config-linux.md, "Cgroup ownership"."""
+    writable = any(
+        step.mount.type in ("cgroup", "cgroup2") and not step.options.flags & sys.MS_RDONLY
+        for step in plan.mounts
+    )
+    if "cgroup" in plan.new and writable:
+        for row in plan.linux.get("uidMappings") or ():
+            if row["containerID"] == 0:
+                cgroup.delegate(row["hostID"])
 
 
 def _view(cgroup: Cgroup | None, plan: Plan) -> CgroupView | None:

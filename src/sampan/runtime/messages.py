@@ -23,13 +23,14 @@ connection to that socket instead.
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
-
 from sampan.errors import RuntimeFailure
 from sampan.linux import seqpacket
+from sampan.runtime import jsontext
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from sampan.linux.seqpacket import Socket
 
 MAPPED = b"M"
@@ -50,7 +51,7 @@ def send(sock: Socket, kind: bytes, body: dict[str, Any] | None = None, *fds: in
     Raises:
         OSError: EPIPE if the other side has ended.
     """
-    seqpacket.send(sock, kind + (json.dumps(body).encode() if body else b""), fds)
+    seqpacket.send(sock, kind + (jsontext.encode(body).encode() if body else b""), fds)
 
 
 def receive(sock: Socket) -> tuple[bytes, dict[str, Any], list[int]]:
@@ -61,7 +62,7 @@ def receive(sock: Socket) -> tuple[bytes, dict[str, Any], list[int]]:
     """
     message, fds = seqpacket.receive(sock)
     kind = message[:1]
-    body = json.loads(message[1:]) if len(message) > 1 else {}
+    body = jsontext.decode(message[1:]) if len(message) > 1 else {}
     if kind == FAILED:
         raise RuntimeFailure(
             body["stage"], body["message"], path=body.get("path"), errno=body.get("errno")

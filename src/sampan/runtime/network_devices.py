@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from sampan.errors import RuntimeFailure
 from sampan.linux import interfaces
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
 
 def move(devices: Mapping[str, Mapping[str, Any]], pid: int) -> None:

@@ -6,13 +6,14 @@ Source: OCI runtime-spec 1.2, config.md and config-linux.md.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from sampan.errors import RuntimeFailure
 from sampan.linux import mounts, namespaces
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from sampan.linux.mounts import Mount, Options
 

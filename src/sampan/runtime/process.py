@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Any
 
 from sampan.errors import RuntimeFailure
 from sampan.linux import namespaces, pidfd, process, seccomp, seqpacket
@@ -20,8 +19,10 @@ from sampan.runtime import console, identity, init, messages, settle
 from sampan.runtime.launch import Undo
 from sampan.runtime.messages import Progress, os_failure
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from sampan.linux.cgroups.base import Cgroup, Gate
     from sampan.linux.seqpacket import Socket

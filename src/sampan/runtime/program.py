@@ -9,13 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from sampan.errors import RuntimeFailure
 from sampan.linux import process
 from sampan.linux import syscalls as sys
 from sampan.runtime import identity as identities
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sampan.runtime.identity import Identity
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from sampan.errors import RuntimeFailure
 from sampan.linux import mounts, rooted
 from sampan.linux import syscalls as sys
 from sampan.runtime import devices
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 

@@ -6,15 +6,16 @@ Everything here runs behind the container's namespaces and imports nothing.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from sampan.errors import RuntimeFailure
 from sampan.linux import process, seccomp
 from sampan.linux import syscalls as sys
 from sampan.runtime import console, identity, program, reaper
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from sampan.linux.seqpacket import Socket
     from sampan.runtime.identity import Identity

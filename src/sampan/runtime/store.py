@@ -8,15 +8,16 @@ The directory is made first and with mkdir(2), so that of two `create`s of one I
 
 from __future__ import annotations
 
-import json
 import os
-from typing import TYPE_CHECKING, Any
 
 from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.linux.cgroups import manager as cgroups
-from sampan.runtime import control
+from sampan.runtime import control, jsontext
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from sampan.linux.cgroups.base import Cgroup
 
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
@@ -101,7 +102,9 @@ class Record:
     def save(self) -> None:
         """Write the record so that a reader sees the old one or the new one."""
         values = {name: getattr(self, name) for name in self.__slots__ if name != "directory"}
-        write_atomically(os.path.join(self.directory, "state.json"), json.dumps(values).encode())
+        write_atomically(
+            os.path.join(self.directory, "state.json"), jsontext.encode(values).encode()
+        )
 
 
 def write_atomically(path: str, data: bytes, mode: int = 0o600) -> None:
@@ -160,7 +163,7 @@ class Store:
         path = self.directory(container_id)
         try:
             with open(os.path.join(path, "state.json"), encoding="utf-8") as file:
-                values = json.load(file)
+                values = jsontext.decode(file.read())
         except FileNotFoundError:
             raise NotFound("container does not exist") from None
         return Record(directory=path, **values)

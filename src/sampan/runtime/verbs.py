@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any
 
 from sampan.errors import Conflict, InvalidArgument, NotFound, RuntimeFailure
-from sampan.runtime import control, hooks
+from sampan.runtime import control, hooks, jsontext
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from sampan.linux.cgroups.base import Cgroup
     from sampan.runtime.dispatch import Context
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 def state(context: Context, options: Values, arguments: list[str]) -> int:
     """`state ID`: the state as JSON."""
     del options
+    import json
+
     context.say(json.dumps(context.store.load(_one(arguments)).to_state(), indent=2))
     return 0
 
@@ -113,7 +115,7 @@ def list_containers(context: Context, options: Values, arguments: list[str]) -> 
         return 0
     states = [record.to_state() for record in records]
     if _format(options) == "json":
-        context.say(json.dumps(states or None))
+        context.say(jsontext.encode(states or None))
         return 0
     rows = [["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]]
     rows += [
@@ -144,7 +146,7 @@ def ps(context: Context, options: Values, arguments: list[str]) -> int:
     record = context.store.load(arguments[0])
     pids = control.ps(_cgroup(record))
     if _format(options) == "json":
-        context.say(json.dumps(pids))
+        context.say(jsontext.encode(pids))
         return 0
     import subprocess
 
@@ -235,7 +237,7 @@ def _resources(options: Values) -> dict[str, Any]:
     if path := options.text("resources"):
         text = sys.stdin.read() if path == "-" else _read(path)
         try:
-            loaded: dict[str, Any] = json.loads(text)
+            loaded: dict[str, Any] = jsontext.decode(text)
         except ValueError as error:
             raise InvalidArgument(f"resources: {error}") from None
         return loaded
@@ -273,6 +275,8 @@ def _size(option: str, text: str) -> int:
 def features(context: Context, options: Values, arguments: list[str]) -> int:
     """`features`: what this runtime can, as features.md says."""
     del options, arguments
+    import json
+
     from sampan.runtime import features as table
 
     context.say(json.dumps(table.features(), indent=4))
@@ -282,6 +286,8 @@ def features(context: Context, options: Values, arguments: list[str]) -> int:
 def spec(context: Context, options: Values, arguments: list[str]) -> int:
     """`spec`: write a config.json to start from."""
     del context, arguments
+    import json
+
     from sampan.runtime import default_spec
 
     path = os.path.join(options.text("bundle") or ".", "config.json")

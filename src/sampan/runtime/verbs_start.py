@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from typing import TYPE_CHECKING, Any
 
 from sampan.errors import Conflict, InvalidArgument, RuntimeFailure, SampanError
-from sampan.linux import pidfd, seqpacket
-from sampan.runtime import control, hooks, launch, process
+from sampan.linux import pidfd, pty, seqpacket
+from sampan.runtime import control, hooks, jsontext, launch, process
 from sampan.runtime.store import Record, write_atomically
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from sampan.runtime.dispatch import Context
     from sampan.runtime.launch import Container
@@ -36,6 +36,7 @@ def run(context: Context, options: Values, arguments: list[str]) -> int:
     config, bundle = _read_bundle(options)
     detached = options.flag("detach")
     _check_console(config, options, detached=detached)
+    _take_our_size(config.get("process") or {})
     record, container = _create(context, options, container_id, config, bundle)
     from sampan.runtime import verbs
 
@@ -105,6 +106,7 @@ def execute(context: Context, options: Values, arguments: list[str]) -> int:
     detached = options.flag("detach")
     terminal = bool(raw.get("terminal"))
     _check_terminal(terminal, options, detached=detached)
+    _take_our_size(raw)
     preserve = options.number("preserve-fds") or 0
     done = process.execute(
         record.pid,
@@ -140,7 +142,7 @@ def _process(record: Record, options: Values, words: list[str]) -> dict[str, Any
     """The process to run: from --process, or the container's own changed by the options."""
     if path := options.text("process"):
         with open(path, encoding="utf-8") as file:
-            loaded: dict[str, Any] = json.load(file)
+            loaded: dict[str, Any] = jsontext.decode(file.read())
         return loaded
     raw = dict(record.config.get("process") or {})
     raw["args"] = words
@@ -191,7 +193,7 @@ def _read_bundle(options: Values) -> tuple[dict[str, Any], str]:
     path = os.path.join(bundle, "config.json")
     try:
         with open(path, encoding="utf-8") as file:
-            config: dict[str, Any] = json.load(file)
+            config: dict[str, Any] = jsontext.decode(file.read())
     except FileNotFoundError:
         raise InvalidArgument(f"JSON specification file {path} not found") from None
     except ValueError as error:
@@ -298,6 +300,13 @@ def _pass_listen_fds(config: dict[str, Any]) -> int:
         "LISTEN_PID=1",
     ]
     return int(text)
+
+
+def _take_our_size(raw: dict[str, Any]) -> None:
+    """Begin a terminal with the size of the one that we are on, if it is to have none other."""
+    if raw.get("terminal") and not raw.get("consoleSize") and os.isatty(0):
+        rows, columns = pty.size(0)
+        raw["consoleSize"] = {"height": rows, "width": columns}
 
 
 def _hand_over(console_fd: int | None, options: Values) -> None:
