@@ -8,6 +8,7 @@ children all the same (CLONE_PARENT), so that the shim reaps them and they die w
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     Answer = tuple[Message, list[int]]
     Work = Callable[[Message, list[int]], Answer]
 
-MADV_POPULATE_WRITE = 23  # asm-generic/mman-common.h, Linux 5.14
+MADV_POPULATE_READ = 22  # asm-generic/mman-common.h, Linux 5.14
+MADV_POPULATE_WRITE = 23
 
 
 class Helper:
@@ -111,7 +113,8 @@ def attempt(work: Work, message: Message, fds: list[int]) -> Answer:
 
 
 def populate() -> None:
-    """Copy all pages shared with the parent now, in bulk, instead of one fault at a time later.
+    """Take all pages now, in bulk, instead of one fault at a time later: those shared with the parent are
+    copied, those of files mapped.
 
     A kernel that does not know how (before 5.14) leaves it at the faults.
     """
@@ -119,9 +122,11 @@ def populate() -> None:
         lines = maps.read().splitlines()
     for line in lines:
         span, mode = line.split(b" ", 2)[:2]
-        if mode == b"rw-p" and b"[stack]" not in line:
-            start, end = (int(part, 16) for part in span.split(b"-"))
-            kernel.libc.madvise(start, end - start, MADV_POPULATE_WRITE)
+        if mode[3:] != b"p" or mode[:1] != b"r":
+            continue
+        start, end = (int(part, 16) for part in span.split(b"-"))
+        how = MADV_POPULATE_WRITE if mode[1:2] == b"w" else MADV_POPULATE_READ
+        kernel.libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), how)
 
 
 def as_failure(error: SampanError | OSError) -> RuntimeFailure:
