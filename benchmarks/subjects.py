@@ -99,7 +99,7 @@ class PodmanSubject(Subject):
         self._holder.kill()
         self._holder.wait()
         for line in list(marked_processes(self.token, ENGINE_MARK)):
-            os.kill(int(line.split()[0]), 9)
+            os.kill(int(line.split()[1]), 9)
         remove_cgroups("libpod_parent", only_empty=True)
         shutil.rmtree(self.directory, ignore_errors=True)
 

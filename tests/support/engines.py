@@ -48,6 +48,10 @@ class Engine:
         os.makedirs(self.config_directory, exist_ok=True)
 
     @property
+    def cgroup_parent(self) -> str:
+        return f"/{self.name}-{self.token}"
+
+    @property
     def config_directory(self) -> str:
         return os.path.join(self.directory, "config")
 
@@ -122,7 +126,7 @@ class Engine:
         """Remove what a daemon that was stopped leaves on purpose."""
         for process in list(marked_processes(self.token, ENGINE_MARK)):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(process.split()[0]), signal.SIGKILL)
+                os.kill(int(process.split()[1]), signal.SIGKILL)
         self._unmount()
         shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -194,7 +198,8 @@ class SampanEngine(Engine):
     def argv(self) -> list[str]:
         return [
             os.path.join(os.path.dirname(sys.executable), "sampand"), "-H", f"unix://{self.socket}",
-            "--data-root", self.data_root, "--exec-root", self.exec_root, "--bridge", self.bridge, "--debug",
+            "--data-root", self.data_root, "--exec-root", self.exec_root, "--bridge", self.bridge, "--firewall-table", self.bridge, "--cgroup-parent", self.cgroup_parent,
+            "--debug",
         ]  # fmt: skip
 
     def clean(self) -> None:
@@ -203,7 +208,42 @@ class SampanEngine(Engine):
         for line in run(["nft", "list", "tables"], check=False).out.splitlines():
             if self.bridge in line:
                 subprocess.run(["nft", "delete", *line.split()], check=False)
-        remove_cgroups("sampan", only_empty=True)
+        remove_cgroups(self.cgroup_parent.strip("/"))
+
+    def remains(self) -> dict[str, list[str]]:
+        """What containers hold on the machine, by kind; every list is empty when there are none."""
+        with open("/proc/self/mountinfo") as file:
+            mounts = [line.split()[4] for line in file if f"{self.directory}/" in line]
+        links = run(["ip", "-o", "link", "show", "master", self.bridge], check=False).out
+        return {
+            "mounts": mounts,
+            "cgroups": cgroups_below(self.cgroup_parent.strip("/")),
+            "interfaces": [line.split()[1] for line in links.splitlines()],
+            "containers": _listed(os.path.join(self.data_root, "containers")),
+            "snapshots": _listed(os.path.join(self.data_root, "active")),
+            "shims": _listed(os.path.join(self.exec_root, "shims")),
+        }
+
+    def zygote_pid(self) -> int:
+        """The fork server's."""
+        assert self.process is not None
+        [pid] = children(self.process.pid)
+        return pid
+
+
+def _listed(directory: str) -> list[str]:
+    return os.listdir(directory) if os.path.isdir(directory) else []
+
+
+def children(pid: int) -> list[int]:
+    """The direct children of a process's main thread."""
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(word) for word in file.read().split()]
+
+
+def parent(pid: int) -> int:
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
 
 
 class DockerEngine(Engine):
@@ -221,10 +261,6 @@ class DockerEngine(Engine):
         ]  # fmt: skip
         return namespaced(dockerd)
 
-    @property
-    def cgroup_parent(self) -> str:
-        return f"/oracle-{self.token}"
-
     def clean(self) -> None:
         super().clean()
         remove_cgroups(self.cgroup_parent.strip("/"))
@@ -235,14 +271,26 @@ def namespaced(argv: Sequence[str]) -> list[str]:
     return ["unshare", "--net", "--mount", "sh", "-c", 'ip link set lo up; exec "$@"', "sh", *argv]
 
 
-def remove_cgroups(name: str, *, only_empty: bool = False) -> None:
-    """Remove the cgroups called `name` at the root of every hierarchy, with those below."""
+def cgroups_named(name: str) -> list[str]:
+    """The directories called `name` at the root of every hierarchy."""
     root = "/sys/fs/cgroup"
     bases = [root, *(os.path.join(root, entry) for entry in os.listdir(root))]
-    for base in bases:
-        top = os.path.join(base, name)
-        if not os.path.isdir(top):
-            continue
+    return [top for base in bases if os.path.isdir(top := os.path.join(base, name))]
+
+
+def cgroups_below(name: str) -> list[str]:
+    """Every cgroup below those."""
+    return [
+        os.path.join(directory, entry)
+        for top in cgroups_named(name)
+        for directory, entries, _ in os.walk(top)
+        for entry in entries
+    ]
+
+
+def remove_cgroups(name: str, *, only_empty: bool = False) -> None:
+    """Remove the cgroups called `name` at the root of every hierarchy, with those below."""
+    for top in cgroups_named(name):
         if only_empty and any(os.path.isdir(os.path.join(top, entry)) for entry in os.listdir(top)):
             continue
         for directory, _, _ in os.walk(top, topdown=False):

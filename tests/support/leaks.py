@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 MARK = "SAMPAN_TEST_SESSION"
 ENGINE_MARK = "SAMPAN_TEST_ENGINE"
+MARKED = "marked "
 
 # Where engines, runtimes and their tests put things.
 WATCHED_DIRECTORIES = (
@@ -32,7 +33,7 @@ class Picture:
     __slots__ = ("cgroups", "files", "interfaces", "mounts", "nft_tables", "processes")
 
     def __init__(self, token: str) -> None:
-        self.processes = set(marked_processes(token))
+        self.processes = {*marked_processes(token), *_engine_processes()}
         self.mounts = set(_mounts())
         self.interfaces = set(os.listdir("/sys/class/net"))
         self.nft_tables = set(_nft_tables())
@@ -45,13 +46,13 @@ def differences(before: Picture, after: Picture, *, only: str | None = None) -> 
     lines = []
     for kind in Picture.__slots__:
         for name in sorted(getattr(after, kind) - getattr(before, kind)):
-            if only is None or kind == "processes" or only in name:
+            if only is None or only in name or name.startswith(MARKED):
                 lines.append(f"{kind}: {name}")
     return lines
 
 
 def marked_processes(token: str, mark: str = MARK) -> Iterator[str]:
-    """`pid command line` of every other living process that inherited the mark with that token."""
+    """`marked pid command line` of every other living process that inherited the mark with that token."""
     needle = f"{mark}={token}".encode()
     own = {os.getpid(), os.getppid()}
     for entry in os.listdir("/proc"):
@@ -69,6 +70,20 @@ def marked_processes(token: str, mark: str = MARK) -> Iterator[str]:
         except OSError:
             continue
         if state != b"Z":
+            yield f"{MARKED}{entry} {command}"
+
+
+def _engine_processes() -> Iterator[str]:
+    """Daemons, fork servers and shims, which shed their environment."""
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/cmdline", "rb") as file:
+                command = file.read().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if any(word in command for word in ("sampan.shim", "sampand", "sampan.daemon")):
             yield f"{entry} {command}"
 
 
