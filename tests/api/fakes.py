@@ -71,12 +71,16 @@ class FakeImages:
     def list(self, *, all: bool, filters: dict[str, list[str]]) -> list[FakeImage]:
         return [FakeImage("busybox")]
 
+    def summaries(self, *, all: bool, filters: dict[str, list[str]]) -> list[dict[str, Any]]:
+        return [image.summary() for image in self.list(all=all, filters=filters)]
+
     async def load(
         self,
         chunks: AsyncIterator[bytes],
         *,
         quiet: bool,
         progress: Callable[[dict[str, Any]], None],
+        platform: str | None = None,
     ) -> list[str]:
         async for chunk in chunks:
             self.received += chunk
@@ -165,6 +169,9 @@ class FakeContainers:
 
     def list(self) -> list[Container]:
         return list(self.all.values())
+
+    def using_image(self, image_id: str) -> Any:
+        return [c for c in self.all.values() if c.image[0] == image_id]
 
     async def start(self, reference: str) -> None:
         container = self.get(reference)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import io
 import json
 
+import pytest
+
 from api.fakes import Api
+from sampan.api.routes.images import platform_text
+from sampan.errors import InvalidArgument
 
 TAR = {"Content-Type": "application/x-tar"}
 
@@ -71,3 +75,30 @@ async def test_tag_and_remove(api: Api) -> None:
     assert await api.ask("POST", "/images/busybox/tag?repo=a&tag=b") == (201, None)
     assert await api.ask("DELETE", "/images/busybox") == (200, [{"Untagged": "busybox:latest"}])
     assert (await api.ask("DELETE", "/images/nosuch"))[0] == 404
+
+
+async def test_the_list_counts_containers_since_1_51(api: Api) -> None:
+    await api.container("a")
+    await api.container("b")
+    for path, count in (("/v1.50", -1), ("/v1.51", 2), ("", 2)):
+        _, answer = await api.ask("GET", f"{path}/images/json")
+        assert answer[0]["Containers"] == count
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("", None),
+        ("linux/arm64", "linux/arm64"),
+        ('{"architecture":"arm64","os":"linux","variant":"v8"}', "linux/arm64/v8"),
+        ('{"architecture":"amd64","os":"linux"}', "linux/amd64"),
+    ],
+)
+def test_platforms(given: str, expected: str | None) -> None:
+    assert platform_text(given) == expected
+
+
+@pytest.mark.parametrize("given", ["{", '{"os": 5}'])
+def test_refused_platforms(given: str) -> None:
+    with pytest.raises(InvalidArgument):
+        platform_text(given)

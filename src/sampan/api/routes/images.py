@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from sampan.api import answers, versions
+from sampan.api import answers, codec, versions
 from sampan.api.call import Call
 from sampan.api.progress import Progress
 from sampan.api.router import Route
@@ -18,11 +18,15 @@ from sampan.errors import InvalidArgument, Unsupported
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
 
+# Since this version the list counts the containers of an image.
+FIRST_CONTAINER_COUNT = (1, 51)
+
 
 class ImageRoutes:
     """The handlers, over one engine."""
 
     def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._images = engine.images
 
     def routes(self) -> list[Route[Handler]]:
@@ -41,12 +45,16 @@ class ImageRoutes:
         filters = call.filters()
         if "filter" in call.query:  # before 1.28: one reference
             filters.setdefault("reference", []).append(call.text("filter"))
-        images = self._images.list(all=call.flag("all"), filters=filters)
+        summaries = [
+            shapes.summary(summary)
+            for summary in self._images.summaries(all=call.flag("all"), filters=filters)
+        ]
+        if call.effective_version >= FIRST_CONTAINER_COUNT:
+            for summary in summaries:
+                using = self._engine.containers.using_image(summary["Id"])
+                summary["Containers"] = len(using)
         return answers.document(
-            [
-                versions.answer("image summary", shapes.summary(image.summary()), call.version)
-                for image in images
-            ]
+            [versions.answer("image summary", summary, call.version) for summary in summaries]
         )
 
     async def inspect(self, call: Call) -> web.StreamResponse:
@@ -69,7 +77,12 @@ class ImageRoutes:
     async def load(self, call: Call) -> web.StreamResponse:
         progress = Progress(call)
         return await progress.run(
-            self._images.load(call.chunks(), quiet=call.flag("quiet"), progress=progress.report)
+            self._images.load(
+                call.chunks(),
+                quiet=call.flag("quiet"),
+                progress=progress.report,
+                platform=platform_text(call.text("platform")),
+            )
         )
 
     async def create(self, call: Call) -> web.StreamResponse:
@@ -102,6 +115,21 @@ class ImageRoutes:
                 prune=not call.flag("noprune"),
             )
         )
+
+
+def platform_text(given: str) -> str | None:
+    """`linux/arm64/v8`, from that or from the JSON that load and save are sent since 1.48.
+
+    Raises:
+        InvalidArgument: it is JSON of something else.
+    """
+    if not given.startswith("{"):
+        return given or None
+    platform = codec.parse(given.encode())
+    parts = [platform.get(name, "") for name in ("os", "architecture", "variant")]
+    if not all(isinstance(part, str) for part in parts):
+        raise InvalidArgument(f"invalid platform: {given[:200]}")
+    return "/".join(part for part in parts if part)
 
 
 async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
