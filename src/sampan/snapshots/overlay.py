@@ -22,6 +22,7 @@ One use:
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import queue
 import stat
@@ -37,6 +38,8 @@ from sampan.oci.tar import Read
 from sampan.snapshots import host
 from sampan.snapshots.layers import Layer, Layers
 from sampan.snapshots.trees import remove_tree, reset_directory
+
+log = logging.getLogger(__name__)
 
 HOST = "host"
 """The parent that is the machine's own root file system."""
@@ -92,6 +95,7 @@ class Snapshotter:
         self._active = {key: self._read_parent(key) for key in os.listdir(self._active_directory)}
         self._spares: deque[str] = deque()
         self._spare_size = 0
+        self._leftovers: list[str] = []
         self._work: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._janitor = threading.Thread(target=self._clean, name="snapshots", daemon=True)
         self._adopt_spares()
@@ -308,28 +312,34 @@ class Snapshotter:
     def _adopt_spares(self) -> None:
         """Take over the spares of an earlier run, as they were emptied before they got there."""
         names = os.listdir(self._spare_directory)
-        self._numbers = itertools.count(max((int(n) for n in names if n.isdigit()), default=0) + 1)
+        self._leftovers = [f"{self._trash}/{name}" for name in os.listdir(self._trash)]
+        taken = [int(n) for n in (*names, *os.listdir(self._trash)) if n.isdigit()]
+        self._numbers = itertools.count(max(taken, default=0) + 1)
         for name in names:
             path = f"{self._spare_directory}/{name}"
             if os.path.isdir(f"{path}/upper") and os.path.isdir(f"{path}/work"):
                 self._spares.append(path)
             else:
                 remove_tree(path)
-        for name in os.listdir(self._trash):
-            remove_tree(f"{self._trash}/{name}")
 
     def _clean(self) -> None:
-        """The janitor's loop: fill up the spares, then deal with what `remove` hands over."""
+        """The janitor's loop: fill up the spares, delete what an earlier run left in the trash, then
+        deal with what `remove` hands over."""
         while len(self._spares) < _SPARES:
             self._spares.append(self._make_spare())
         self._spare_size = os.stat(f"{self._spares[0]}/upper").st_size
+        for leftover in self._leftovers:
+            self._attempt(remove_tree, leftover)
         while (doomed := self._work.get()) is not None:
-            try:
-                self._recycle(doomed)
-            except OSError:
-                # In use in a way that only a restart of the machine ends; it stays in the trash,
-                # which is emptied when the snapshots are opened next.
-                continue
+            self._attempt(self._recycle, doomed)
+
+    def _attempt(self, dispose: Callable[[str], None], doomed: str) -> None:
+        try:
+            dispose(doomed)
+        except OSError as error:
+            # Perhaps something is mounted in it. It stays in the trash, which is emptied when the
+            # snapshots are opened next.
+            log.warning("snapshots: %s could not be deleted yet: %s", doomed, error)
 
     def _recycle(self, doomed: str) -> None:
         is_pair = os.path.isdir(f"{doomed}/work")  # and not a layer
@@ -344,7 +354,8 @@ class Snapshotter:
         if not reusable:
             remove_tree(doomed)
             return
-        os.removexattr(doomed, _PARENT_XATTR)
+        for name in os.listxattr(doomed):
+            os.removexattr(doomed, name)
         spare = f"{self._spare_directory}/{os.path.basename(doomed)}"
         os.rename(doomed, spare)
         self._spares.append(spare)
