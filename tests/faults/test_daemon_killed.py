@@ -151,7 +151,7 @@ def test_attach_exec_wait_stop_work_again(own_sampan: SampanEngine) -> None:
     restart_daemon(engine)
     assert state(engine, "box")["Pid"] == pid
     assert docker("exec", "-i", "box", "cat", stdin="through\n").out == "through\n"
-    assert "usleep" in docker("top", "box").out
+    assert "sh -c trap" in docker("top", "box").out
     waiting = docker.background("wait", "box")
     following = docker.background("logs", "-f", "box")
     try:
@@ -196,7 +196,8 @@ def test_the_shim_dies_while_no_daemon_runs(own_sampan: SampanEngine) -> None:
 
     restart_daemon(engine, kill_shim)
     found = state(engine, "box")
-    assert (found["Status"], found["ExitCode"]) == ("exited", 137)
+    assert found["Status"] == "exited"
+    assert found["ExitCode"] in (137, 255)  # nobody saw it end
     assert engine.post("/containers/box/start").status == 204
 
 

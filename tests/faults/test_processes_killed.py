@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from support.engines import IMAGE, SampanEngine, parent
+from support.http import demultiplex
 from support.waiting import wait_for
 
 
@@ -38,7 +39,8 @@ def test_shim_killed(engine: SampanEngine, unused_name: str) -> None:
         assert waiting.finish(*waiting.read_head()).json["StatusCode"] == 137
         assert following.finish(*following.read_head()).body == b""
         assert b"".join(attached.rest()) == b""
-        assert b"".join(executing.rest()) == b""
+        told = b"".join(executing.rest())  # may say that the container is gone
+        assert told == b"" or demultiplex(told)[0] == b""
     assert not os.path.exists(f"/proc/{pid}")
     found = engine.get(f"/containers/{unused_name}/json").json["State"]
     assert (found["Status"], found["ExitCode"], found["Pid"]) == ("exited", 137, 0)
