@@ -71,38 +71,20 @@ def start(
     Raises:
         RuntimeFailure: it did not get as far as its own program; nothing is left of it.
     """
-    if client is None and not request.terminal:
-        stdio = None
-        fds: tuple[int, int, int] | None = null_fds()
-    else:
-        stdio = Stdio(
-            loop,
-            terminal=request.terminal,
-            open_stdin=client is not None and client[1].stdin,
-            stdin_once=True,
-        )
-        fds = stdio.open()
-    try:
-        helper = Helper(launching.work)
-        helper.begin(launching.exec_work(order, request, container_pid), list(fds or ()))
-        made, (pidfd, *console) = helper.result()
-    except BaseException:
-        if stdio is not None:
-            stdio.abort()
-        raise
-    finally:
-        if stdio is None and fds is not None:
-            os.close(fds[0])
-    if stdio is not None:
-        stdio.opened(console[0] if console else None)
+    watched = client is not None or request.terminal
+    stdin = client is not None and client[1].stdin
+    helper = Helper(launching.work)
+    helper.begin_message(
+        launching.exec_work(order, request, container_pid, watched=watched, stdin=stdin)
+    )
+    made, (pidfd, *ours) = helper.result()
+    stdio = None
+    if watched:
+        stdio = Stdio(loop, terminal=request.terminal, stdin_once=True)
+        stdio.start(ours)
         if client is not None:
             stdio.attach(*client)
     return ExecProcess(request.id, made["pid"], pidfd, stdio)
-
-
-def null_fds() -> tuple[int, int, int]:
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    return null, null, null
 
 
 def children(pid: int) -> list[int]:

@@ -58,16 +58,21 @@ class Helper:
         finally:
             theirs.close()
 
-    def dismiss(self) -> None:
-        """There is no work for it: it ends."""
-        self._sock.close()
-
-    def begin(self, message: Message, fds: list[int]) -> None:
-        """Give it its work, that it does beside us. The caller keeps `fds`."""
+    def begin(self, packet: bytes, fds: list[int]) -> None:
+        """Give it its work, an encoded message, that it does beside us. The caller keeps `fds`."""
         try:
-            protocol.send(self._sock, message, fds)
+            protocol.send_packet(self._sock, packet, fds)
         except OSError:
             pass  # it died: `result` says so
+
+    def begin_message(self, message: Message) -> None:
+        """As `begin`, with a message yet to be encoded."""
+        packet, memfd = protocol.encode(message)
+        fds = [] if memfd is None else [memfd]
+        try:
+            self.begin(packet, fds)
+        finally:
+            protocol.close_all(fds)
 
     def result(self) -> Answer:
         """Wait for the answer and its descriptors.

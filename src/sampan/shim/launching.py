@@ -9,6 +9,8 @@ from sampan.linux.cgroups.manager import open_cgroup
 from sampan.runtime import launch
 from sampan.runtime import process as runtime_process
 from sampan.runtime.trace import Trace
+from sampan.shim import protocol
+from sampan.shim.pipes import open_null, open_pipes
 from sampan.shim.protocol import ExecRequest, SpawnOrder
 
 TYPE_CHECKING = False
@@ -16,80 +18,93 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from sampan.shim.pipes import Ends
     from sampan.shim.protocol import Message
 
+    Answer = tuple[Message, list[int]]
 
-def container_work(order: SpawnOrder, marks: list[tuple[str, int]]) -> Message:
-    return {"type": "container", "order": order.to_dict(), "marks": marks}
+JOINS = "joins"  # the answer of a helper to a container that it cannot make
 
 
-def exec_work(order: SpawnOrder, request: ExecRequest, container_pid: int) -> Message:
+def exec_work(
+    order: SpawnOrder, request: ExecRequest, container_pid: int, *, watched: bool, stdin: bool
+) -> Message:
+    """The message for a further process; one that is not `watched` gets /dev/null."""
     return {
         "type": "exec",
         "order": order.to_dict(),
         "exec": request.to_dict(),
         "container": container_pid,
+        "watched": watched,
+        "stdin": stdin,
     }
 
 
-def work(message: Message, fds: list[int]) -> tuple[Message, list[int]]:
-    """Start a process; `fds` are its standard streams, none for a terminal of its own.
+def work(message: Message, fds: list[int]) -> Answer:
+    """Start the process that a `spawn` or an `exec_work` message asks for.
 
-    The answer has its `pid`, `warnings` and `marks`, the descriptors are [pidfd, console].
+    The answer has its `pid`, `warnings` and `marks`; the descriptors are its pidfd and those that
+    `Stdio.start` takes. A container that joins namespaces is left to the shim itself (JOINS): the
+    runtime needs a helper of its own for that, which it has to reap.
 
     Raises:
         RuntimeFailure: a stage failed; all is undone.
     """
-    stdio = (fds[0], fds[1], fds[2]) if fds else None
-    order = SpawnOrder.from_dict(message["order"])
-    if message["type"] == "container":
-        return start_container(order, stdio, message["marks"])
-    return start_exec(order, ExecRequest.from_dict(message["exec"]), message["container"], stdio)
+    if message["type"] == "exec":
+        return start_exec(message)
+    order = SpawnOrder.from_dict(message["request"])
+    if order.joins:
+        return {"type": JOINS}, []
+    return start_container(order, message.get("sent_at_ns"))
 
 
-def start_container(
-    order: SpawnOrder, stdio: tuple[int, int, int] | None, marks: list[tuple[str, int]]
-) -> tuple[Message, list[int]]:
-    body = json.loads(order.launch)
+def start_container(order: SpawnOrder, sent_at_ns: int | None = None) -> Answer:
+    """As `work`, in this process."""
     trace = None
-    if order.trace:
+    if sent_at_ns is not None:
         trace = Trace()
-        trace.marks += marks
+        trace.marks.append(("sent", sent_at_ns))
         trace.mark("helper")
-    set_size(body["config"]["process"], order.console_size)
-    container = launch.create(
-        launch.Launch(
-            container_id=order.id,
-            bundle=order.directory,
-            config=body["config"],
-            stdio=stdio,
-            rootfs_mounts=[mounts.Mount.from_dict(mount) for mount in body["rootfs_mounts"]],
-            seccomp_program=read_program(order.seccomp_program),
-            endpoints=[netlink.VethEndpoint.from_dict(each) for each in body["endpoints"]],
-            reaper=order.reaper,
-            trace=trace,
-            wait_for_start=False,
+    body = json.loads(order.launch)
+    config = body["config"]
+    set_size(config["process"], order.console_size)
+    stdio, ours = make_stdio(terminal=order.terminal, watched=True, stdin=order.open_stdin)
+    try:
+        container = launch.create(
+            launch.Launch(
+                container_id=order.id,
+                bundle=order.directory,
+                config=config,
+                stdio=stdio,
+                rootfs_mounts=[mounts.Mount.from_dict(mount) for mount in body["rootfs_mounts"]],
+                seccomp_program=read_program(order.seccomp_program),
+                endpoints=[netlink.VethEndpoint.from_dict(each) for each in body["endpoints"]],
+                reaper=order.reaper,
+                trace=trace,
+                wait_for_start=False,
+            )
         )
-    )
-    container.start()
-    return started(
-        container.pid,
-        container.pidfd,
-        container.console_fd,
-        container.warnings,
-        trace.marks if trace is not None else (),
-    )
+        container.start()
+    except BaseException:
+        protocol.close_all(ours)
+        raise
+    finally:
+        protocol.close_all(set(stdio or ()))
+    if container.console_fd is not None:
+        ours = [container.console_fd]
+    marks = trace.marks if trace is not None else ()
+    return started(container.pid, container.warnings, marks), [container.pidfd, *ours]
 
 
-def start_exec(
-    order: SpawnOrder,
-    request: ExecRequest,
-    container_pid: int,
-    stdio: tuple[int, int, int] | None,
-) -> tuple[Message, list[int]]:
+def start_exec(message: Message) -> Answer:
+    order = SpawnOrder.from_dict(message["order"])
+    request = ExecRequest.from_dict(message["exec"])
     set_size(request.process, request.console_size)
+    stdio, ours = make_stdio(
+        terminal=request.terminal, watched=message["watched"], stdin=message["stdin"]
+    )
     made = runtime_process.execute(
-        container_pid,
+        message["container"],
         request.process,
         config=json.loads(order.launch)["config"],
         stdio=stdio,
@@ -97,7 +112,15 @@ def start_exec(
         seccomp_program=read_program(request.seccomp_program),
         cgroup=open_cgroup(order.cgroup_path) if order.cgroup_path else None,
     )
-    return started(made.pid, made.pidfd, made.console_fd, made.warnings)
+    if made.console_fd is not None:
+        ours = [made.console_fd]
+    return started(made.pid, made.warnings), [made.pidfd, *ours]
+
+
+def make_stdio(*, terminal: bool, watched: bool, stdin: bool) -> tuple[Ends | None, list[int]]:
+    if terminal:
+        return None, []
+    return open_pipes(stdin) if watched else open_null()
 
 
 def set_size(process: dict[str, Any], size: Sequence[int] | None) -> None:
@@ -106,15 +129,8 @@ def set_size(process: dict[str, Any], size: Sequence[int] | None) -> None:
         process["consoleSize"] = {"height": size[0], "width": size[1]}
 
 
-def started(
-    pid: int,
-    pidfd: int,
-    console: int | None,
-    warnings: list[str],
-    marks: Sequence[tuple[str, int]] = (),
-) -> tuple[Message, list[int]]:
-    fds = [pidfd] if console is None else [pidfd, console]
-    return {"type": "started", "pid": pid, "warnings": warnings, "marks": marks}, fds
+def started(pid: int, warnings: list[str], marks: Sequence[tuple[str, int]] = ()) -> Message:
+    return {"type": "started", "pid": pid, "warnings": warnings, "marks": marks}
 
 
 def read_program(path: str | None) -> bytes | None:

@@ -34,14 +34,14 @@ PROCESS_NAME = ctypes.create_string_buffer(b"sampan-shim")
 def run_now(packet: bytes, fds: list[int]) -> None:
     """Be the shim that a `spawn` packet asks for, from fork to the end of the container."""
     become_shim()
-    serve_order(protocol.decode(packet, fds), fds, None)
+    serve_order(packet, fds, Helper(launching.work))
 
 
 def run_spare(source: socket.socket) -> None:
     """Be ready to be a shim: whatever takes time is done before a packet comes over `source`."""
     become_shim()
     helper = Helper(launching.work, ahead=True)
-    received = protocol.receive(source)
+    received = protocol.receive_packet(source)
     source.close()
     if received is not None:
         serve_order(*received, helper)
@@ -53,13 +53,12 @@ def become_shim() -> None:
     kernel.prctl(PR_SET_NAME, ctypes.addressof(PROCESS_NAME))
 
 
-def serve_order(message: Message, fds: list[int], helper: Helper | None) -> None:
+def serve_order(packet: bytes, fds: list[int], helper: Helper) -> None:
+    helper.begin(packet, fds[:1] if packet == protocol.MEMFD else [])
+    message = protocol.decode(packet, fds)
     order = SpawnOrder.from_dict(message["request"])
     streams = [StreamOptions.from_dict(each) for each in message["streams"]]
-    marks = []
-    if "sent_at_ns" in message:
-        marks = [("sent", message["sent_at_ns"]), ("shim", time.monotonic_ns())]
-    shim = Shim(order, socket.socket(fileno=fds[0]), helper, marks)
+    shim = Shim(order, socket.socket(fileno=fds[0]), helper)
     if shim.start(list(zip(fds[1:], streams, strict=True))):
         shim.serve()
 
@@ -71,12 +70,11 @@ class Shim:
         self,
         order: SpawnOrder,
         connection: socket.socket,
-        helper: Helper | None,
-        marks: list[tuple[str, int]],
+        helper: Helper,
     ) -> None:
+        """`helper` has begun to make the container."""
         self._order = order
         self._helper = helper
-        self._marks = marks
         self._loop = Loop()
         self._controls: list[Control] = []
         self._first = self._add_control(connection)
@@ -110,12 +108,15 @@ class Shim:
         stdio = self._stdio = Stdio(
             self._loop,
             terminal=order.terminal,
-            open_stdin=order.open_stdin,
             stdin_once=order.stdin_once,
             on_log_lost=self._log_lost,
         )
-        fds = stdio.open()
-        made, (self._pidfd, *console) = self._launch(fds, lambda: self._prepare(stdio, streams))
+        try:
+            self._prepare(stdio, streams)
+        except BaseException:
+            self._kill_launched()
+            raise
+        made, (self._pidfd, *fds) = self._launched()
         self._pid = made["pid"]
         self._started = Started(
             id=order.id,
@@ -129,7 +130,7 @@ class Shim:
         )
         self._first.send("started", started=self._started.to_dict())
         self._children[self._pid] = self._container_ended
-        stdio.opened(console[0] if console else None)
+        stdio.start(fds)
 
     def _prepare(self, stdio: Stdio, streams: list[tuple[int, StreamOptions]]) -> None:
         """What can be done while the helper makes the container."""
@@ -139,27 +140,20 @@ class Shim:
         for fd, options in streams:
             stdio.attach(fd, options, self._stream_ended(self._first, options.number))
 
-    def _launch(
-        self, stdio: tuple[int, int, int] | None, beside: Callable[[], None]
-    ) -> tuple[Message, list[int]]:
-        if self._order.joins:
-            # Joining a namespace takes a helper of the runtime's own, that it has to reap itself.
-            beside()
-            return launching.start_container(self._order, stdio, self._marks)
-        helper, self._helper = self._helper or Helper(launching.work), None
-        helper.begin(launching.container_work(self._order, self._marks), list(stdio or ()))
-        try:
-            beside()
-        except BaseException:
-            self._kill_launched(helper)
-            raise
-        return helper.result()
+    def _launched(self) -> tuple[Message, list[int]]:
+        """Wait until the container runs."""
+        made, fds = self._helper.result()
+        if made["type"] == launching.JOINS:
+            return launching.start_container(self._order)
+        return made, fds
 
-    def _kill_launched(self, helper: Helper) -> None:
+    def _kill_launched(self) -> None:
         """Our own part failed: end the container that the helper has made meanwhile."""
         try:
-            made, fds = helper.result()
+            made, fds = self._helper.result()
         except RuntimeFailure:
+            return
+        if made["type"] == launching.JOINS:
             return
         signal.pidfd_send_signal(fds[0], signal.SIGKILL)
         protocol.close_all(fds)
@@ -168,7 +162,6 @@ class Shim:
 
     def _undo(self) -> None:
         """The container is undone by the runtime; the rest is ours."""
-        self._dismiss_helper()
         try:
             while True:  # what the helper made and killed, and itself
                 os.waitpid(-1, 0)
@@ -183,7 +176,7 @@ class Shim:
 
     def serve(self) -> None:
         """Until the container has ended and its clients have taken all."""
-        self._slim_down()
+        kernel.libc.malloc_trim(0)
         assert self._listener is not None
         self._loop.watch(self._listener.fileno(), READ, self._accept)
         self._first.watch()
@@ -193,11 +186,6 @@ class Shim:
         self._end()
         while any(c.has_unsent for c in self._controls) or self._has_clients():
             self._loop.run_once()
-
-    def _slim_down(self) -> None:
-        self._marks = []
-        self._dismiss_helper()
-        kernel.libc.malloc_trim(0)
 
     def _accept(self, _: int) -> None:
         assert self._listener is not None
@@ -374,12 +362,6 @@ class Shim:
             os.unlink(self._order.socket)
         except FileNotFoundError:
             pass
-
-    def _dismiss_helper(self) -> None:
-        """One that was forked ahead had no work: a namespace is joined, or the start failed."""
-        if self._helper is not None:
-            self._helper.dismiss()
-            self._helper = None
 
 
 def end_cgroup(path: str) -> None:

@@ -40,7 +40,7 @@ from sampan.errors import RuntimeFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any, Self
 
 PROTOCOL_VERSION = 1
@@ -400,7 +400,7 @@ def receive_packet(sock: socket.socket) -> tuple[bytes, list[int]] | None:
     return packet, fds
 
 
-def close_all(fds: Sequence[int]) -> None:
+def close_all(fds: Iterable[int]) -> None:
     for fd in fds:
         os.close(fd)
 

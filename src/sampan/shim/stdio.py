@@ -38,8 +38,8 @@ LOG_NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 class Stdio:
     """What a process reads and writes.
 
-    Lifecycle: `open` gives the child's descriptors, `opened` starts the pumps, `drain` when the
-    process has ended takes what is left, `finish` sends the clients away when they have it all.
+    Lifecycle: `start` begins to pump, `drain` when the process has ended takes what is left,
+    `finish` sends the clients away when they have it all.
     """
 
     def __init__(
@@ -47,16 +47,14 @@ class Stdio:
         loop: Loop,
         *,
         terminal: bool,
-        open_stdin: bool,
         stdin_once: bool,
         on_log_lost: Callable[[OSError], None] | None = None,
     ) -> None:
         self._loop = loop
         self._terminal = terminal
-        self._open_stdin = open_stdin
         self._log: LogWriter | None = None
         self._on_log_lost = on_log_lost
-        self._child_fds: list[int] = []
+        self._started = False
         self._input: Input | None = None
         self._outputs: list[Output] = []
         self._console = -1
@@ -70,29 +68,20 @@ class Stdio:
         """Write all output to `log`, which is owned from here."""
         self._log = log
 
-    def open(self) -> tuple[int, int, int] | None:
-        """Make the pipes; (stdin, stdout, stderr) for the child, None when it gets a terminal."""
-        if self._terminal:
-            return None
-        if self._open_stdin:
-            child_in, ours = os.pipe2(os.O_CLOEXEC)
-            self._input = Input(self._loop, ours, self.update_clients)
-        else:
-            child_in = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self._child_fds.append(child_in)
-        for number in (STDOUT, STDERR):
-            ours, child_out = os.pipe2(os.O_CLOEXEC)
-            self._child_fds.append(child_out)
-            self._outputs.append(Output(self._loop, ours, number, self._take_output))
-        return self._child_fds[0], self._child_fds[1], self._child_fds[2]
+    def start(self, fds: Sequence[int]) -> None:
+        """The process is there: own our ends of its pipes or its terminal's master, and serve them.
 
-    def opened(self, console: int | None, size: Sequence[int] | None = None) -> None:
-        """The process is there: close its ends here, start to read; own the terminal's master."""
-        for fd in self._child_fds:
-            os.close(fd)
-        self._child_fds.clear()
-        if console is not None:
-            self._take_console(console, size)
+        `fds` are as `pipes.open_pipes` gives ours, or [master] for a terminal.
+        """
+        if self._terminal:
+            self._take_console(fds[0])
+        else:
+            *inputs, out, err = fds
+            if inputs:
+                self._input = Input(self._loop, inputs[0], self.update_clients)
+            self._outputs.append(Output(self._loop, out, STDOUT, self._take_output))
+            self._outputs.append(Output(self._loop, err, STDERR, self._take_output))
+        self._started = True
         for output in self._outputs:
             output.start()
         for data in self._early_input:
@@ -100,10 +89,8 @@ class Stdio:
         self._early_input.clear()
         self.update_clients()
 
-    def _take_console(self, console: int, size: Sequence[int] | None) -> None:
+    def _take_console(self, console: int) -> None:
         self._console = console
-        if size:
-            self.resize(size[0], size[1])
         # A slave of our own, so that the master does not report a hang-up while nobody else has it open.
         self._peer = fcntl.ioctl(
             console, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC | os.O_NONBLOCK
@@ -127,13 +114,13 @@ class Stdio:
     @property
     def wants_input(self) -> bool:
         """Whether clients should be read: the process has room, or takes no input at all."""
-        return self._input is None or self._input.has_room
+        return self._started and (self._input is None or self._input.has_room)
 
     def feed(self, data: bytes) -> None:
         """Input for the process; dropped when it reads none (any more)."""
         if self._input is not None:
             self._input.feed(data)
-        elif self._terminal and self._console < 0:
+        elif not self._started:
             self._early_input.append(data)
 
     def end_input(self) -> None:
@@ -208,13 +195,7 @@ class Stdio:
             client.finish(reason)
 
     def abort(self) -> None:
-        """The process could not be started: close everything."""
-        for fd in self._child_fds:
-            os.close(fd)
-        self._child_fds.clear()
-        self.close_outputs()
-        if self._input is not None:
-            self._input.close()
+        """The process could not be started: send the clients away."""
         self.finish()
 
     def close_outputs(self) -> None:
