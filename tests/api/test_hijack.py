@@ -88,7 +88,8 @@ async def test_a_head_in_pieces(api: Api) -> None:
     await api.container(OpenStdin=True)
     reader, writer = await api.raw()
     for piece in (
-        b"POST /conta",
+        b"PO",
+        b"ST /conta",
         b"iners/box/attach?stream=1 HTTP/1.1\r\nHo",
         b"st: d\r\n\r",
         b"\nin",

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import sampan
+from sampan.api import codec
 from sampan.api.routes import absent
 from sampan.api.routes.containers import ContainerRoutes
-from sampan.api.routes.execs import ExecRoutes
+from sampan.api.routes.execs import ExecRoutes, ExecStart
 from sampan.api.routes.images import ImageRoutes
 from sampan.api.routes.streams import StreamRoutes
 from sampan.api.routes.system import SystemRoutes
 from sampan.api.server import ApiServer
+from sampan.engine.model import CreateRequest, ExecConfig
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 def docker_api(engine: Engine) -> ApiServer:
     """The API server of `engine`, to be given to listeners."""
+    codec.prepare(CreateRequest, ExecConfig, ExecStart)
     return ApiServer(
         [
             *SystemRoutes(engine).routes(),

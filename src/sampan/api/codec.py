@@ -69,6 +69,13 @@ def parse(body: bytes) -> Any:
         raise InvalidArgument("invalid JSON: strings have to be UTF-8") from error
 
 
+def prepare(*types: type) -> None:
+    """Compile what decodes these types, some ms, before the first request needs it."""
+    for type in types:
+        _mender(type)
+        msgspec.convert({}, type)
+
+
 _menders: dict[Any, Mend] = {}
 
 

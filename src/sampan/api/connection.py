@@ -41,12 +41,14 @@ class Connection(RequestHandler):
     # Holding back what follows a hijacking request
 
     def data_received(self, data: bytes) -> None:
-        if self._holding:
+        if not data:  # aiohttp's own call, to go on with what its parser has
+            super().data_received(data)
+        elif self._holding:
             self.held += data
         elif self._body_left:
             self._feed_body(data)
         elif self._head or (
-            data.startswith(b"POST ") and self._current_request is None and not self._messages
+            b"POST ".startswith(data[:5]) and self._current_request is None and not self._messages
         ):
             self._feed_head(self._head + data)
         else:
