@@ -151,6 +151,23 @@ def test_entering_without_the_engine(machine: Machine) -> None:
     assert machine.pid() == engine, "enter starts no engine"
 
 
+def test_a_run_outlives_the_engine(machine: Machine) -> None:
+    """The engine is killed under a `run`: no output is lost, and the next engine tells the status."""
+    import subprocess
+
+    machine("ps")
+    process = subprocess.Popen(
+        [SAMPAN, "run", "--name", "cc", "--network", "none", "-i", "host", "sh", "-c", "echo up; read x; echo got $x; exit 9"],
+        env=machine.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    os.kill(machine.pid(), signal.SIGKILL)
+    out, err = process.communicate(b"this\n", timeout=30)
+    assert (process.returncode, out) == (9, b"got this\n"), err
+    assert b"starting one" in err
+
+
 def test_the_host_interpreter_cannot_be_replaced(machine: Machine) -> None:
     """CVE-2019-5736: a command that leads back to the runtime's own program cannot write to it."""
     machine("run", "-d", "--name", "cc", "--network", "none", "host", "sleep", "1000")

@@ -109,6 +109,15 @@ class Call:
             self._client = client
         return self._client
 
+    def renewed_client(self) -> Client:
+        """The client of an engine that may be another than before.
+
+        Raises:
+            ConnectError: see `client`.
+        """
+        self._client = None
+        return self.client
+
     def fresh_client(self) -> Client:
         """A further client of the same engine, for a request beside another."""
         return Client(self.client.address, self.client.version)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-CHUNK_BYTES = 1 << 16
+CHUNK_BYTES = 1 << 18
 HEAD_LIMIT_BYTES = 1 << 20
 _UNRESERVED = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~")
 
@@ -151,10 +151,13 @@ class Response:
         """The body piece by piece as it arrives; read to its end, the connection is kept for later.
 
         Raises:
-            OSError: the engine went away.
+            ConnectError: the engine went away.
         """
         try:
             yield from self._body()
+        except OSError as error:
+            self.connection.close()
+            raise broken(error) from error
         except BaseException:
             self.connection.close()
             raise
@@ -200,10 +203,7 @@ class Response:
         Raises:
             ConnectError: the engine went away in the middle of it.
         """
-        try:
-            return b"".join(self.chunks())
-        except OSError as error:
-            raise _broken(error) from error
+        return b"".join(self.chunks())
 
     def values(self) -> Iterator[Any]:
         """The JSON values of a body that is a sequence of them, each as soon as it is complete."""
@@ -289,8 +289,18 @@ class Client:
         return connection
 
     def _take_idle(self) -> Connection | None:
+        """The idle connection, unless the engine has closed it in the meantime."""
         connection, self.idle = self.idle, None
-        return connection
+        if connection is None:
+            return None
+        try:
+            connection.sock.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return connection
+        except OSError:
+            pass
+        connection.close()
+        return None
 
     def open(
         self,
@@ -311,7 +321,7 @@ class Client:
             connection = self.send(method, path, body, content_type=content_type, fresh=fresh)
             return checked(_answer(connection, method, self))
         except OSError as error:
-            raise _broken(error) from error
+            raise broken(error) from error
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """Send a request with a JSON body, if any; the decoded JSON of the answer, None if empty."""
@@ -335,7 +345,7 @@ class Client:
             connection = self.send("POST", path, data, extra=upgrade, fresh=True)
             response = checked(_answer(connection, "POST", None))
         except OSError as error:
-            raise _broken(error) from error
+            raise broken(error) from error
         return response.connection
 
 
@@ -412,5 +422,6 @@ def _unreachable(address: Address, error: OSError) -> ConnectError:
     )
 
 
-def _broken(error: OSError) -> ConnectError:
+def broken(error: OSError) -> ConnectError:
+    """What to tell of a connection that failed in the middle."""
     return ConnectError(f"error during connect: {error.strerror or error}")

@@ -6,14 +6,15 @@ order of the arguments, failures on stderr in docker's order, and the status is 
 
 from __future__ import annotations
 
-from sampan.cli.client import Response, checked
-from sampan.cli.failures import CommandError, ConnectError
+from sampan.cli.client import Response, broken, checked
+from sampan.cli.failures import CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sampan.cli.call import Call
+    from sampan.cli.client import Client, Connection
 
 AT_ONCE = 50
 
@@ -48,13 +49,25 @@ def _exchange(
 ) -> list[bytes | CommandError]:
     """All requests first, then all answers."""
     client = call.client
-    sent = [client.send(method, path(name), fresh=index > 0) for index, name in enumerate(names)]
-    outcomes: list[bytes | CommandError] = []
-    for connection in sent:
-        try:
-            outcomes.append(checked(Response(connection, method, None)).read())
-        except CommandError as error:
-            outcomes.append(error)
-        except OSError as error:
-            outcomes.append(ConnectError(f"error during connect: {error.strerror or error}"))
-    return outcomes
+    sent = [_send(client, method, path(name), index > 0) for index, name in enumerate(names)]
+    return [_receive(connection, method) for connection in sent]
+
+
+def _send(client: Client, method: str, path: str, fresh: bool) -> Connection | CommandError:
+    try:
+        return client.send(method, path, fresh=fresh)
+    except CommandError as error:
+        return error
+    except OSError as error:
+        return broken(error)
+
+
+def _receive(connection: Connection | CommandError, method: str) -> bytes | CommandError:
+    if isinstance(connection, CommandError):
+        return connection
+    try:
+        return checked(Response(connection, method, None)).read()
+    except CommandError as error:
+        return error
+    except OSError as error:
+        return broken(error)

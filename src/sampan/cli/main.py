@@ -23,9 +23,28 @@ def main() -> None:
     The interpreter is not torn down: everything this process owns is the kernel's to close, and
     the tear-down takes longer than a request.
     """
+    _have_stdio()
     status = execute(sys.argv[1:], dict(os.environ))
     status = _flush(status)
     os._exit(status)
+
+
+def _have_stdio() -> None:
+    """Fill in for standard streams that the caller closed, and write UTF-8 whatever the locale.
+
+    A socket that became fd 0 would be taken for standard input.
+    """
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8")
+    if sys.stdout.encoding != "utf-8":
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
 
 
 def _flush(status: int) -> int:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sampan.cli.call import Call
     from sampan.cli.client import Connection, Response
 
+ATTEMPTS = 4
 NOT_FOUND = ("executable file not found", "no such file or directory")
 NOT_EXECUTABLE = ("permission denied", "is a directory")
 
@@ -42,21 +43,39 @@ def wait(call: Call, identifier: str, condition: str) -> Response:
     return call.client.open("POST", f"/containers/{quote(identifier)}/wait{values}", fresh=True)
 
 
-def exit_status(response: Response, call: Call) -> int:
-    """The container's exit code from the answer of `wait`."""
-    for answer in response.values():
-        problem = (answer.get("Error") or {}).get("Message")
-        if problem:
-            call.complain(f"Error waiting for container: {problem}")
-            return 125
-        return int(answer["StatusCode"])
-    raise ConnectError("error during connect: the engine went away while the container ran")
+def exit_status(response: Response, call: Call, identifier: str) -> int:
+    """The container's exit code from the answer of `wait`.
+
+    An engine that ends while the container runs does not end the container, nor the streams, which
+    its shim holds. So whichever engine answers next is asked for what became of it.
+    """
+    try:
+        answer = next(response.values(), None)
+    except ConnectError:
+        answer = None
+    if answer is None:
+        answer = _ask_again(call, f"/containers/{quote(identifier)}/wait")
+    problem = (answer.get("Error") or {}).get("Message")
+    if problem:
+        call.complain(f"Error waiting for container: {problem}")
+        return 125
+    return int(answer["StatusCode"])
 
 
 def start(call: Call, identifier: str, keys: str = "") -> None:
     """Start a created container."""
     values = query(detachKeys=keys)
     call.client.call("POST", f"/containers/{quote(identifier)}/start{values}")
+
+
+def _ask_again(call: Call, path: str) -> Any:
+    """Ask the engine that answers next; one that is about to end may take a connection yet."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return call.renewed_client().call("POST", path)
+        except ConnectError:
+            continue
+    return call.renewed_client().call("POST", path)
 
 
 class Attachment:
@@ -96,12 +115,12 @@ class Attachment:
         return self._session.run(started)
 
     def _request(self, path: str) -> None:
-        """A request beside the stream; that the process has just ended is no failure."""
+        """A request beside the stream; that process or engine have just ended is no failure."""
         if self._side is None:
             self._side = self._call.fresh_client()
         try:
             self._side.call("POST", path)
-        except ApiError:
+        except (ApiError, ConnectError):
             return
 
     def _resize(self, rows: int, columns: int) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sampan.cli.client import Connection
 
-CHUNK_BYTES = 1 << 16
+CHUNK_BYTES = 1 << 18
 HEAD_BYTES = 8
 DETACH_KEYS = "ctrl-p,ctrl-q"
 FORWARDED = tuple(
@@ -39,32 +39,39 @@ class Output:
     def __init__(self, *, raw: bool, stdout: int = 1, stderr: int = 2) -> None:
         self._raw = raw
         self._targets = {0: stdout, 1: stdout, 2: stderr}
-        self._pending = b""
+        self._head = b""  # of a frame whose head is not complete
+        self._target = stdout
+        self._left = 0  # of the frame that is being written
 
     def feed(self, data: bytes) -> None:
-        """Write what `data` completes."""
+        """Write what has come, frames that are not complete included."""
         if self._raw:
             write_all(1, data)
             return
-        if self._pending:
-            data = self._pending + data
-        position, size = 0, len(data)
-        target = 1
-        parts: list[bytes] = []
-        while position + HEAD_BYTES <= size:
-            end = position + HEAD_BYTES + int.from_bytes(data[position + 4 : position + 8], "big")
-            if end > size:
+        parts: list[memoryview] = []
+        view = memoryview(self._head + data if self._head else data)
+        size, position = len(view), 0
+        while True:
+            if self._left:
+                part = view[position : position + self._left]
+                position += len(part)
+                self._left -= len(part)
+                parts.append(part)
+            if position + HEAD_BYTES > size:
                 break
-            stream = self._targets.get(data[position], 2)
-            if stream != target and parts:
-                write_all(target, b"".join(parts))
-                parts = []
-            target = stream
-            parts.append(data[position + HEAD_BYTES : end])
-            position = end
+            target = self._targets.get(view[position], 2)
+            if target != self._target:
+                self._write(parts)
+                self._target = target
+            self._left = int.from_bytes(view[position + 4 : position + 8], "big")
+            position += HEAD_BYTES
+        self._write(parts)
+        self._head = bytes(view[position:])
+
+    def _write(self, parts: list[memoryview]) -> None:
         if parts:
-            write_all(target, b"".join(parts))
-        self._pending = data[position:]
+            write_all(self._target, b"".join(parts))
+            parts.clear()
 
 
 def write_all(fd: int, data: bytes) -> None:

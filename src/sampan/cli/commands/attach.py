@@ -44,4 +44,4 @@ def run(call: Call) -> int:
     )
     if not attachment.run():
         return 0
-    return process.exit_status(waiting, call)
+    return process.exit_status(waiting, call, identifier)

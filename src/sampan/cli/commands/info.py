@@ -102,6 +102,7 @@ def _lines(info: dict[str, Any]) -> list[str]:
     lines += [f" Experimental: {_word(info.get('ExperimentalBuild'))}"]
     lines += _registries(info.get("RegistryConfig") or {})
     lines += [f" Live Restore Enabled: {_word(info.get('LiveRestoreEnabled'))}"]
+    lines += _set(info, ("Product License", "ProductLicense"))
     return lines
 
 

@@ -90,4 +90,4 @@ def _attached(call: Call, identifier: str, body: dict[str, Any]) -> int:
         raise
     if not ended or not (shown or stdin):
         return 0
-    return process.exit_status(waiting, call)
+    return process.exit_status(waiting, call, identifier)

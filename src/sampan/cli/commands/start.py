@@ -68,4 +68,4 @@ def _attached(call: Call, name: str) -> int:
 
     if not attachment.run(begin):
         return 0
-    return process.exit_status(waiting, call)
+    return process.exit_status(waiting, call, identifier)
