@@ -295,6 +295,32 @@ def test_reaper_reports_a_program_that_cannot_run(bundle: Bundle) -> None:
     bundle.running.clear()
 
 
+def test_reaper_under_dockers_filter(bundle: Bundle) -> None:
+    """The default filter answers clone3(2) with ENOSYS; the reaper forks without it."""
+    bundle.linux["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}],
+    }
+    got = bundle.sh("grep Seccomp: /proc/self/status; exit 6", reaper=True)
+    assert (got.code, got.out.split()) == (6, ["Seccomp:", "2"])
+
+
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+def test_seccomp_filter(bundle: Bundle, no_new_privileges: bool) -> None:
+    """Loaded with and without no_new_privs, and for a user without any capability."""
+    bundle.process["noNewPrivileges"] = no_new_privileges
+    bundle.process["user"] = {"uid": 1000, "gid": 1000}
+    kinds = ("bounding", "effective", "permitted")
+    bundle.process["capabilities"] = {kind: [] for kind in kinds}
+    bundle.linux["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 27}],
+    }
+    got = bundle.sh("mkdir /tmp/x; grep -E '^(CapPrm|CapEff|Seccomp:)' /proc/self/status")
+    assert "File too large" in got.err
+    assert got.out.split()[1::2] == ["0" * 16, "0" * 16, "2"]
+
+
 def test_start_waits(bundle: Bundle) -> None:
     """Between create and start the program has not run."""
     container = bundle.create("touch", "/ran")

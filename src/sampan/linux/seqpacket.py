@@ -7,8 +7,8 @@ command `sampan-oci` a third of its start.
 from __future__ import annotations
 
 import _socket
-import array
 import os
+import struct
 
 _AF_UNIX = _socket.AF_UNIX
 _SEQPACKET = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
@@ -69,7 +69,7 @@ def connect(path: str, *, stream: bool = False) -> Socket:
 def send(sock: Socket, message: bytes, fds: tuple[int, ...] = ()) -> None:
     """Send one message, with file descriptors; a peer that is gone raises BrokenPipeError."""
     if fds:
-        rights = array.array("i", fds).tobytes()
+        rights = struct.pack(f"{len(fds)}i", *fds)
         ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)]
         sock.sendmsg([message], ancillary, _socket.MSG_NOSIGNAL)
     else:
@@ -86,5 +86,5 @@ def receive(sock: Socket) -> tuple[bytes, list[int]]:
     fds: list[int] = []
     for level, kind, data in ancillary:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-            fds += array.array("i", data[: len(data) - len(data) % 4])
+            fds += struct.unpack(f"{len(data) // 4}i", data[: len(data) - len(data) % 4])
     return message, fds

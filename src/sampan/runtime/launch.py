@@ -500,6 +500,9 @@ def _open_trees(plan: Plan, launch: Launch) -> Trees:
     except OSError as error:
         trees.close()
         raise os_failure("mount", error, _name(error)) from error
+    except RuntimeFailure:
+        trees.close()
+        raise
     return trees
 
 
@@ -511,6 +514,11 @@ def _map_source(plan: Plan, index: int, trees: Trees) -> None:
     try:
         map_tree(trees.sources[index], userns, recursive=step.options.idmap == "ridmap")
     except OSError as error:
+        if error.errno == errno.EINVAL:
+            message = f"mount {step.mount.target}: the file system of {step.mount.source} has no idmapped mounts"
+            raise RuntimeFailure(
+                "mount", message, path=step.mount.source, errno=error.errno
+            ) from error
         error.filename = step.mount.target
         raise
     finally:
