@@ -241,13 +241,13 @@ def test_removal_leaves_nothing(world: World, bridge: MakeBridge) -> None:
 def answers(path: str) -> bool:
     """Whether an engine serves on the socket; it exists long before."""
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(30)
+        client.settimeout(60)
         try:
             client.connect(path)
+            client.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+            return b"200 OK" in client.recv(100)
         except OSError:
             return False
-        client.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
-        return b"200 OK" in client.recv(100)
 
 
 @contextlib.contextmanager
@@ -266,7 +266,12 @@ def dockerd(world: World, directory: str) -> Iterator[NetworkNamespace]:
             stderr=log,
         )
     try:
-        wait_for(lambda: answers(f"{directory}/d.sock"), "dockerd is up", timeout_s=30)
+        try:
+            wait_for(lambda: answers(f"{directory}/d.sock"), "dockerd is up", timeout_s=60)
+        except AssertionError as error:
+            with open(f"{directory}/log") as log:
+                error.add_note(log.read()[-4000:])
+            raise
         yield world.host
     finally:
         process.send_signal(signal.SIGTERM)
