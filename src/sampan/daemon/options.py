@@ -39,7 +39,7 @@ class Options:
     pidfile: str = ""
     bridge: str = "sampan0"
     bip: str = ""
-    firewall_table: str = "sampan"
+    firewall_table: str = ""
     cgroup_parent: str = "/sampan"
     labels: tuple[str, ...] = ()
     init: bool = False

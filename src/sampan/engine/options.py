@@ -11,14 +11,15 @@ class EngineOptions:
     """Where the engine keeps things, and dockerd's options that are the engine's business.
 
     `default_ulimits` are (name, soft, hard). `bip` is the default bridge's address with its prefix
-    length, empty to pick a free one. `firewall_table` names the engine's own nftables table.
+    length, empty to pick a free one. `firewall_table` names the engine's own
+    nftables table, empty for one named after the bridge.
     """
 
     data_root: str = "/var/lib/sampan"
     exec_root: str = "/run/sampan"
     bridge: str = "sampan0"
     bip: str = ""
-    firewall_table: str = "sampan"
+    firewall_table: str = ""
     cgroup_parent: str = "/sampan"
     debug: bool = False
     init: bool = False
