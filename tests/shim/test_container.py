@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sampan.errors import NotFound, RuntimeFailure
+from sampan.linux.cgroups.manager import open_cgroup
 from sampan.logs.json_file import read_log
 from sampan.shim import exit_record
 from sampan.shim.client import ShimConnection, reconnect
@@ -31,6 +32,7 @@ async def ended(connection: ShimConnection) -> int:
 # Output and the end
 
 
+@pytest.mark.vm
 async def test_output_goes_to_log_and_client(machine: Machine) -> None:
     client = machine.client()
     connection = await machine.spawn("sh", "-c", "echo out; echo err >&2", streams=[client.stream])
@@ -56,18 +58,18 @@ async def test_exit_is_recorded_before_it_is_told(machine: Machine, script: str,
     assert record.usage["peak_memory_bytes"] > 0
 
 
+@pytest.mark.vm
 async def test_nothing_is_left(machine: Machine) -> None:
     connection = await machine.spawn("true", streams=[])
     await ended(connection)
     await asyncio.wait_for(connection.gone, 5)
     assert not os.path.exists(connection.socket_path)
-    assert not any(
-        connection.id in directory for directory, _, _ in os.walk("/sys/fs/cgroup/memory")
-    )
+    assert not open_cgroup(connection.cgroup_path).exists()
     with pytest.raises(NotFound):
         await reconnect(connection.socket_path)
 
 
+@pytest.mark.vm
 async def test_memory_limit_kill_is_noted(machine: Machine) -> None:
     connection = await machine.spawn(
         "sh",
@@ -185,6 +187,7 @@ async def test_input_stays_open_for_the_next_client(machine: Machine) -> None:
 # Terminal
 
 
+@pytest.mark.vm
 async def test_terminal(machine: Machine) -> None:
     """Raw output, the size from the start and after a resize, signals from keys."""
     client = machine.client(stdin=True, raw=True)
@@ -242,7 +245,7 @@ async def test_failed_start_leaves_nothing(
     assert await client.read_all() == b""
     assert not os.path.exists(request.socket)
     assert exit_record.read(request.directory) is None
-    assert not os.path.exists(f"/sys/fs/cgroup/memory{request.cgroup_path}")
+    assert not open_cgroup(request.cgroup_path).exists()
 
 
 async def test_log_that_cannot_be_opened(machine: Machine) -> None:
@@ -267,6 +270,7 @@ async def test_lost_log_is_said_once_and_harms_nobody(machine: Machine) -> None:
     assert await ended(connection) == 0
     assert client.streams()[0] == b"1\n2\n"
     assert said == ["No space left on device"]
+    assert connection.log_error == said[0]
 
 
 # The daemon's death and others'
@@ -313,6 +317,34 @@ async def test_exit_without_a_daemon(machine: Machine) -> None:
         await reconnect(connection.socket_path)
 
 
+async def test_shim_survives_gentle_signals(machine: Machine) -> None:
+    """At shutdown all get SIGTERM; the container's last words are still logged."""
+    connection = await machine.spawn("sh", "-c", "read x; echo last words", open_stdin=True)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        os.kill(connection.shim_pid, number)
+    client = machine.client(stdin=True)
+    await connection.attach(client.stream)
+    await client.send(b"\n")
+    assert await ended(connection) == 0
+    assert log_text(connection) == b"last words\n"
+
+
+async def test_container_in_anothers_namespaces(machine: Machine) -> None:
+    """Joining namespaces by path goes another way through the runtime."""
+    first = await machine.spawn("sleep", "1000")
+    request = machine.request("sh", "-c", "read x; echo $x; cat /proc/1/cmdline", open_stdin=True)
+    for row in request.config["linux"]["namespaces"]:
+        if row["type"] in ("pid", "ipc"):
+            row["path"] = f"/proc/{first.pid}/ns/{row['type']}"
+    client = machine.client(stdin=True)
+    second = await machine.start(request, [client.stream])
+    await client.send(b"hi\n")
+    await client.read_all()
+    assert client.streams()[0] == b"hi\nsleep\x001000\x00"
+    assert await ended(second) == 0
+
+
+@pytest.mark.vm
 @pytest.mark.parametrize("namespaces", [("mount", "pid"), ("mount",)])
 async def test_killed_shim_takes_the_container_along(
     machine: Machine, namespaces: tuple[str, ...]
@@ -327,7 +359,7 @@ async def test_killed_shim_takes_the_container_along(
     assert select.select([init], [], [], 0)[0], "the first process has not ended"
     os.close(init)
     assert not os.path.exists(connection.socket_path)
-    assert not os.path.exists(f"/sys/fs/cgroup/memory{connection.cgroup_path}")
+    assert not open_cgroup(connection.cgroup_path).exists()
 
 
 async def test_killed_zygote_is_replaced(machine: Machine) -> None:

@@ -36,6 +36,7 @@ async def container(machine: Machine) -> ShimConnection:
     return await machine.spawn("sleep", "1000")
 
 
+@pytest.mark.vm
 async def test_streams_and_code(machine: Machine, container: ShimConnection) -> None:
     client = machine.client()
     handle = await run(container, client, "sh", "-c", "echo out; echo err >&2; exit 4")
@@ -143,6 +144,7 @@ async def test_failure(machine: Machine, container: ShimConnection, path: str, e
     assert await code(handle) == 0
 
 
+@pytest.mark.vm
 async def test_kill_tree(machine: Machine, container: ShimConnection) -> None:
     client = machine.client()
     handle = await run(

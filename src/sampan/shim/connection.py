@@ -33,8 +33,8 @@ class ShimConnection:
     `exited` is resolved once, with the container's status, when exit.json is written and the log is
     complete; also when the shim died (then with code 137, error "shim died", after the cgroup was
     killed). `gone` is resolved when the cgroup is removed too and the same container may be spawned
-    again. `trace` is (stage, CLOCK_MONOTONIC ns) in order. `on_log_lost` is called with the reason
-    when the log cannot be written any more. `execs` holds the processes of `exec` that run.
+    again. `trace` is (stage, CLOCK_MONOTONIC ns) in order. `log_error` says why output could not be
+    logged (empty: all is well); `on_log_lost` is called with it when that begins. `execs` holds the processes of `exec` that run.
     """
 
     def __init__(self, sock: socket.socket, *, socket_path: str, cgroup_path: str = "") -> None:
@@ -51,6 +51,7 @@ class ShimConnection:
         self.execs: dict[str, ExecHandle] = {}
         self.exited: asyncio.Future[ExitStatus] = loop.create_future()
         self.gone: asyncio.Future[None] = loop.create_future()
+        self.log_error = ""
         self.on_log_lost: Callable[[str], None] | None = None
         self.started: asyncio.Future[None] = loop.create_future()
         self._begun = False
@@ -120,6 +121,7 @@ class ShimConnection:
         self.started.set_result(None)
         answer = await self.request("hello", version=protocol.PROTOCOL_VERSION)
         self._take_started(answer["started"])
+        self.log_error = answer.get("log_lost") or ""
         for running in answer.get("execs", ()):
             handle = ExecHandle(self, running["id"])
             handle.pid = running["pid"]
@@ -186,8 +188,8 @@ class ShimConnection:
             self._exec_exited(message["exec"], message["exit_code"])
         elif kind == "stream_end":
             self._end_stream(message["stream"], message["reason"])
-        elif kind == "log_lost" and self.on_log_lost is not None:
-            self.on_log_lost(message["error"])
+        elif kind == "log_lost":
+            self._log_lost(message["error"])
 
     def _answer(self, number: int, message: Message) -> None:
         answer = self._answers.get(number)
@@ -222,6 +224,11 @@ class ShimConnection:
         handle = self.execs.pop(exec_id, None)
         if handle is not None and not handle.exited.done():
             handle.exited.set_result(exit_code)
+
+    def _log_lost(self, error: str) -> None:
+        self.log_error = error
+        if self.on_log_lost is not None:
+            self.on_log_lost(error)
 
     def _end_stream(self, number: int, reason: str) -> None:
         stream = self._streams.pop(number, None)

@@ -48,7 +48,14 @@ def run_spare(source: socket.socket) -> None:
 
 
 def become_shim() -> None:
+    """Leave the zygote's session; only SIGKILL ends a shim.
+
+    When a machine goes down everybody gets SIGTERM: the container may take its time, and its last
+    words are logged.
+    """
     os.setsid()
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
     kernel.prctl(PR_SET_NAME, ctypes.addressof(PROCESS_NAME))
 
