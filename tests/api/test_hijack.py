@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from api.fakes import Api
-from sampan.errors import Conflict
+from sampan.errors import Conflict, Unavailable
 
 ATTACH = "/containers/box/attach?stream=1&stdin=1&stdout=1&stderr=1"
 
@@ -246,4 +246,12 @@ async def test_a_relayed_failure(api: Api) -> None:
     api.engine.containers.attach_failure = Conflict("it is gone")
     _, reader, writer = await api.hijack(ATTACH)
     assert (await reader.read()).endswith(b"Error attaching: it is gone\r\n")
+    writer.close()
+
+
+async def test_a_shim_that_ends_meanwhile_ends_the_stream(api: Api) -> None:
+    await api.container()
+    api.engine.containers.attach_failure = Unavailable("the shim is gone")
+    _, reader, writer = await api.hijack(ATTACH)
+    assert await reader.read() == b""
     writer.close()

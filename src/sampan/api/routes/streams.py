@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,12 @@ from sampan.api.socket_pair import socket_pair
 from sampan.engine.detach_keys import parse_detach_keys
 from sampan.engine.filters import timestamp_ns
 from sampan.engine.streams import AttachOptions, LogOptions, check_attachable
-from sampan.errors import InvalidArgument, SampanError
+from sampan.errors import InvalidArgument, SampanError, Unavailable
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
+
+log = logging.getLogger(__name__)
 
 
 class StreamRoutes:
@@ -87,6 +90,9 @@ async def hand_over(
     """Let the engine take the hijacked stream; its refusal is told in the stream `number`."""
     try:
         await work
+    except Unavailable as failure:
+        # The shim ended meanwhile, and the stream with it, as for who was attached before.
+        log.warning("a session was cut off: %s", failure.message)
     except SampanError as failure:
         await hijack.tell(failure_text.format(failure.message), terminal=terminal, number=number)
     return await hijack.finish()
