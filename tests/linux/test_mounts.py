@@ -88,3 +88,27 @@ def test_a_failing_call_names_itself_and_the_path() -> None:
     with pytest.raises(OSError, match="mount: No such device") as caught:
         sys.mount("none", "/mnt", "nosuchfs", 0)
     assert (caught.value.errno, caught.value.filename) == (errno.ENODEV, "/mnt")
+
+
+@pytest.mark.root
+@pytest.mark.vm
+def test_overlay_of_many_layers(tmp_path: object) -> None:
+    """A hundred layers with long names: more than the page of options that mount(2) reads."""
+    base = str(tmp_path)
+    paths = [f"{base}/{number:03}{'x' * 100}:y" for number in range(100)]
+    for number, path in enumerate(paths):
+        os.mkdir(path)
+        os.mkdir(f"{path}/from{number}")
+    os.mkdir(f"{base}/top")
+    escaped = ":".join(path.replace(":", "\\:") for path in paths)
+    mount = Mount("overlay", "overlay", f"{base}/top", [f"lowerdir={escaped}"])
+    pid, pidfd = process.clone(sys.CLONE_NEWNS)
+    if pid == 0:
+        try:
+            sys.mount(None, "/", None, sys.MS_REC | sys.MS_PRIVATE)
+            mounts.perform(mount)
+            os._exit(0 if len(os.listdir(f"{base}/top")) == 100 else 1)
+        finally:
+            os._exit(2)
+    os.close(pidfd)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

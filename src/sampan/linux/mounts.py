@@ -250,9 +250,53 @@ def perform(mount: Mount) -> None:
             os.close(tree)
         return
     data = ",".join(options.data)
-    sys.mount(mount.source, mount.target, mount.type, options.flags, data or None)
+    if len(os.fsencode(data)) > _MAXIMUM_DATA and mount.type == "overlay":
+        _mount_many_layers(mount, options)
+    else:
+        sys.mount(mount.source, mount.target, mount.type, options.flags, data or None)
     for propagation in options.propagation:
         sys.mount(None, mount.target, None, propagation)
+
+
+# mount(2) reads one page of data and cuts off what is longer
+_MAXIMUM_DATA = 4095
+
+
+def _mount_many_layers(mount: Mount, options: Options) -> None:
+    """Mount an overlay whose layers' paths do not fit: each is named by a file descriptor instead.
+
+    The kernel looks the names up from the working directory, which is /proc/self/fd meanwhile.
+    """
+    layers: list[int] = []
+    former = os.open(".", sys.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        words = []
+        for word in options.data:
+            name, _, value = word.partition("=")
+            if name == "lowerdir":
+                opened = [_open_layer(path, layers) for path in _split_layers(value)]
+                word = f"lowerdir={':'.join(map(str, opened))}"
+            words.append(word)
+        os.chdir("/proc/self/fd")
+        sys.mount(mount.source, mount.target, mount.type, options.flags, ",".join(words))
+    finally:
+        os.fchdir(former)
+        for fd in (*layers, former):
+            os.close(fd)
+
+
+def _open_layer(path: str, opened: list[int]) -> int:
+    opened.append(os.open(path, sys.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    return opened[-1]
+
+
+def _split_layers(value: str) -> list[str]:
+    """The paths of `lowerdir=`: divided by colons, those in a path escaped by a backslash."""
+    hidden = value.replace("\\\\", "\0").replace("\\:", "\1")
+    return [
+        path.replace("\1", ":").replace("\0", "\\").replace("\\,", ",")
+        for path in hidden.split(":")
+    ]
 
 
 def clone_tree(source: str | bytes, *, recursive: bool, directory: int = sys.AT_FDCWD) -> int:
