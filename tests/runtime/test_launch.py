@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import select
+import socket
 from typing import Any
 
 import pytest
@@ -319,6 +321,31 @@ def test_seccomp_filter(bundle: Bundle, no_new_privileges: bool) -> None:
     got = bundle.sh("mkdir /tmp/x; grep -E '^(CapPrm|CapEff|Seccomp:)' /proc/self/status")
     assert "File too large" in got.err
     assert got.out.split()[1::2] == ["0" * 16, "0" * 16, "2"]
+
+
+def test_seccomp_agent(bundle: Bundle) -> None:
+    """The agent that the profile names gets the filter's listener and the process's state."""
+    path = f"{bundle.path}/agent.sock"
+    bundle.linux["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": path,
+        "listenerMetadata": "about",
+        "syscalls": [{"names": ["mkdirat"], "action": "SCMP_ACT_NOTIFY"}],
+    }
+    with pytest.raises(RuntimeFailure, match="failed to connect with seccomp agent"):
+        bundle.create("true")
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(path)
+        agent.listen()
+        container = bundle.start("sleep", "1000")
+        connection, _ = agent.accept()
+        with connection:
+            data, fds, _, _ = socket.recv_fds(connection, 65536, 1)
+        document = json.loads(data)
+        assert (document["pid"], document["metadata"]) == (container.pid, "about")
+        assert document["state"]["id"] == bundle.name
+        assert "seccomp" in os.readlink(f"/proc/self/fd/{fds[0]}")
+        os.close(fds[0])
 
 
 def test_start_waits(bundle: Bundle) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sampan.runtime.cgroup_mounts import CgroupView
     from sampan.runtime.identity import Identity
     from sampan.runtime.launch import Launch
+    from sampan.runtime.notify import Agent
     from sampan.runtime.plan import Plan
     from sampan.runtime.rootfs import Rootfs, Trees
     from sampan.runtime.settle import Settler
@@ -35,6 +36,7 @@ class Birth:
     """All that init takes with it over the clone."""
 
     __slots__ = (
+        "agent",
         "gate",
         "identity",
         "joined",
@@ -60,6 +62,7 @@ class Birth:
         gate: Gate | None,
         view: CgroupView | None,
         seccomp_program: bytes | None,
+        agent: Agent | None = None,
     ) -> None:
         self.launch = launch
         self.plan = plan
@@ -69,6 +72,7 @@ class Birth:
         self.gate = gate
         self.view = view
         self.seccomp_program = seccomp_program
+        self.agent = agent
         self.progress = messages.Progress()
         self.settler: Settler | None = None
         self.joined = False
@@ -246,10 +250,12 @@ def _settle(birth: Birth, proc_fd: int, master: int) -> None:
         seccomp_program=birth.seccomp_program,
         preserve_fds=launch.preserve_fds,
         die_with_parent=launch.die_with_parent,
+        agent=birth.agent,
     )
-    birth.settler.settle(proc_fd)
-    birth.mark("identity")
     fds = () if master < 0 else (master,)
+    listener = () if launch.start_listener is None else (launch.start_listener.fileno(),)
+    birth.settler.settle(proc_fd, (birth.sock.fileno(), *fds, *listener))
+    birth.mark("identity")
     body = {"marks": progress.marks, "warnings": progress.warnings}
     messages.send(birth.sock, messages.READY, body, *fds)
     if master >= 0:

@@ -19,7 +19,7 @@ from sampan.linux import capabilities, namespaces, netlink, pidfd, process, secc
 from sampan.linux import syscalls as sys
 from sampan.linux.cgroups import layout as cgroup_layout
 from sampan.linux.cgroups import manager as cgroups
-from sampan.runtime import hooks, identity, init, messages
+from sampan.runtime import hooks, identity, init, messages, notify
 from sampan.runtime.cgroup_mounts import CgroupView
 from sampan.runtime.messages import os_failure
 from sampan.runtime.plan import Plan
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sampan.linux.mounts import Mount
     from sampan.linux.netlink import VethEndpoint
     from sampan.linux.seqpacket import Socket
+    from sampan.runtime.notify import Agent
 
 
 class Launch:
@@ -271,6 +272,7 @@ def _create(launch: Launch, undo: Undo) -> Container:
             gate=_gate(launch, cgroup, plan, closing),
             view=_view(cgroup, plan),
             seccomp_program=_seccomp(launch, plan),
+            agent=_agent(launch, plan, closing),
         )
         if trace:
             trace.mark("plan")
@@ -480,6 +482,18 @@ def _seccomp(launch: Launch, plan: Plan) -> bytes | None:
     if launch.seccomp_cache:
         return seccomp.cached_program(profile, launch.seccomp_cache)[0]
     return seccomp.compile_profile(profile)
+
+
+def _agent(launch: Launch, plan: Plan, closing: Undo) -> Agent | None:
+    config = launch.config
+    version = config.get("ociVersion") or ""
+    state = hooks.state_document(
+        launch.container_id, "creating", 0, launch.bundle, config.get("annotations"), version
+    )
+    agent = notify.connect_agent(plan.linux.get("seccomp"), state, version)
+    if agent is not None:
+        closing.add(agent.sock.close)
+    return agent
 
 
 def _open_trees(plan: Plan, launch: Launch) -> Trees:

@@ -15,7 +15,7 @@ import os
 from sampan.errors import RuntimeFailure
 from sampan.linux import namespaces, pidfd, process, seccomp, seqpacket
 from sampan.linux import syscalls as sys
-from sampan.runtime import console, identity, init, messages, settle
+from sampan.runtime import console, hooks, identity, init, messages, notify, settle
 from sampan.runtime.launch import Undo
 from sampan.runtime.messages import Progress, os_failure
 
@@ -103,6 +103,11 @@ def execute(
         die_with_parent=die_with_parent,
     )
     undo = Undo()
+    version = config.get("ociVersion") or ""
+    state = hooks.state_document(
+        container_id or "", "running", container_pid, "", config.get("annotations"), version
+    )
+    settler.agent = notify.connect_agent(linux.get("seccomp"), state, version)
     try:
         return _execute(container_pid, settler, config, cgroup, warnings, undo)
     except OSError as error:
@@ -112,6 +117,9 @@ def execute(
     except BaseException as error:
         undo.run(error)
         raise
+    finally:
+        if settler.agent is not None:
+            settler.agent.sock.close()
 
 
 def _compile(profile: Mapping[str, Any], cache: str | None) -> bytes:
@@ -272,7 +280,8 @@ def _enter(entry: _Entry) -> int:
     if entry.terminal:
         progress.at("console")
         master = _open_terminal(entry)
-    entry.settler.settle(proc_fd)
+    console_fds = (master,) if master >= 0 else ()
+    entry.settler.settle(proc_fd, (entry.sock.fileno(), *console_fds))
     return master
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sampan.linux.seqpacket import Socket
     from sampan.runtime.identity import Identity
     from sampan.runtime.messages import Progress
+    from sampan.runtime.notify import Agent
 
 
 class Settler:
@@ -30,11 +31,13 @@ class Settler:
     """
 
     __slots__ = (
+        "agent",
         "die_with_parent",
         "identity",
         "keyring",
         "path",
         "personality",
+        "pid",
         "preserve_fds",
         "progress",
         "seccomp_flags",
@@ -53,6 +56,7 @@ class Settler:
         seccomp_program: bytes | None,
         preserve_fds: int,
         die_with_parent: bool,
+        agent: Agent | None = None,
     ) -> None:
         self.identity = who
         self.progress = progress
@@ -63,20 +67,27 @@ class Settler:
         self.seccomp_flags: Sequence[str] | None = (linux.get("seccomp") or {}).get("flags")
         self.preserve_fds = preserve_fds
         self.die_with_parent = die_with_parent
+        self.agent = agent
         self.path = ""
+        self.pid = 0
 
     @property
     def _keep_admin(self) -> bool:
         """Must CAP_SYS_ADMIN stay until the seccomp filter is loaded? See seccomp(2)."""
         return self.seccomp_program is not None and not self.identity.no_new_privileges
 
-    def settle(self, proc_fd: int) -> None:
+    def settle(self, proc_fd: int, keep: Sequence[int]) -> None:
         """Become the container's user with its limits and labels, and find the program.
+
+        Of this process's descriptors only `keep`, the standard streams and the preserved ones stay
+        open; `proc_fd` does not.
 
         Raises:
             RuntimeFailure, OSError: at the step that `progress` notes.
         """
         who, progress = self.identity, self.progress
+        if self.agent is not None:
+            self.pid = int(os.readlink("self", dir_fd=proc_fd))
         if self.keyring is not None:
             progress.at("keyring")
             _join_keyring(self.keyring)
@@ -84,6 +95,8 @@ class Settler:
         identity.set_limits(who)
         identity.set_scheduling(who, progress)
         identity.set_labels(who, proc_fd, progress)
+        progress.at("descriptors")
+        self._close_all_but(keep)
         progress.at("user")
         identity.look_up_user(who)
         progress.at("stdio")
@@ -105,13 +118,34 @@ class Settler:
             os.set_inheritable(fd, True)
         if self.seccomp_program is not None:
             self.progress.at("seccomp")
-            seccomp.load(self.seccomp_program, self.seccomp_flags)
+            self._load_filter(self.seccomp_program)
         identity.finish(self.identity, keep_admin=self._keep_admin)
         self.progress.at("exec", self.path)
         if reap:
             reaper.run(self.path, self.identity, sock)
         else:
             program.become(self.path, self.identity)
+
+    def _load_filter(self, program: bytes) -> None:
+        if self.agent is None:
+            seccomp.load(program, self.seccomp_flags)
+            return
+        listener = seccomp.load(program, [*(self.seccomp_flags or ()), seccomp.NEW_LISTENER])
+        assert listener is not None
+        self.agent.hand_over(listener, self.pid)
+
+    def _close_all_but(self, keep: Sequence[int]) -> None:
+        """Before the first path of the container's is followed, which may be a hostile link.
+
+        Close-on-exec is too late: a passwd file, directory or program at `/proc/self/fd/N/..` is
+        looked up while N is open, and would be the machine's (CVE-2024-21626).
+        """
+        first = 3 + self.preserve_fds
+        for fd in sorted({*keep, *(self.stdio or ())}):
+            if fd > first:
+                sys.close_range(first, fd - 1)
+            first = max(first, fd + 1)
+        sys.close_range(first)
 
     def _set_personality(self) -> None:
         if not self.personality:
