@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from cli.fakes import Server, reply
-from sampan.cli.client import Client, parse_address, query, quote
+from sampan.cli.address import parse_address
+from sampan.cli.client import Client, query, quote
 from sampan.cli.failures import ApiError, CommandError, ConnectError
 
 Serve = Callable[[bytes], Client]

@@ -147,8 +147,9 @@ def ask(
     sent = [r for r in server.requests[before:] if "/containers/create" in r.path]
     error = (done.stderr.splitlines() or [""])[0].replace("docker", "sampan")
     body = sent[0].json() if sent else None
-    if body and body["Env"]:
-        body["Env"].sort()  # docker's own order is that of a Go map
+    if body:  # docker's own order is that of a Go map
+        for values in (body["Env"], body["HostConfig"]["Binds"]):
+            (values or []).sort()
     return done.returncode, error, body, [r.path.partition("?")[2] for r in sent]
 
 

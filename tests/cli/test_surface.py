@@ -27,10 +27,10 @@ LIGHT = {
     "encodings.utf_8", "errno", "genericpath", "io", "marshal", "os", "os.path", "posix", "posixpath",
     "select", "stat", "sys", "time", "winreg", "zipimport",
 }  # fmt: skip
-PS = {"call", "client", "commands", "commands.ps", "failures", "flags", "jsontext", "listing", "main", "roots",
+PS = {"address", "call", "client", "commands", "commands.ps", "failures", "flags", "jsontext", "listing", "main", "roots",
       "table", "tabular", "units"}  # fmt: skip
-RUN = {"call", "client", "commands", "commands.run", "create_container", "create_flags", "create_request",
-       "failures", "flags", "jsontext", "main", "process", "roots", "signals", "streams", "table"}  # fmt: skip
+RUN = {"address", "call", "client", "commands", "commands.run", "create_container", "create_flags", "create_request",
+       "failures", "flags", "jsontext", "main", "process", "roots", "signals", "streams", "table", "terminal"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(table.COMMANDS))

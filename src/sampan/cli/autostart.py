@@ -18,8 +18,8 @@ from sampan.cli.failures import ConnectError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sampan.cli.address import Address
     from sampan.cli.call import Call
-    from sampan.cli.client import Address
 
 READY_TIMEOUT_MS = 30_000
 LOOK_AGAIN_MS = 200

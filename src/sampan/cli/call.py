@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from sampan.cli.client import Client, parse_address
+from sampan.cli.address import parse_address
+from sampan.cli.client import Client
 from sampan.cli.failures import CommandError, ConnectError
 from sampan.cli.roots import exec_root
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sampan.cli import streams
+from sampan.cli import streams, terminal
 from sampan.cli.client import query, quote
 from sampan.cli.failures import ApiError, CommandError, ConnectError
 
@@ -105,9 +105,9 @@ class Attachment:
             tty=tty,
             stdin=stdin,
             keys=streams.detach_keys(keys) if tty else b"",
-            caught=streams.FORWARDED if proxied else (),
+            caught=terminal.FORWARDED if proxied else (),
             on_signal=self._forward if proxied else None,
-            on_resize=self._resize if tty and streams.window_size(1) is not None else None,
+            on_resize=self._resize if tty and terminal.window_size(1) is not None else None,
         )
 
     def run(self, started: Callable[[], None] | None = None) -> bool:

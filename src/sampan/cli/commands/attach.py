@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sampan.cli import process, streams
+from sampan.cli import process, terminal
 from sampan.cli.client import quote
 from sampan.cli.failures import CommandError
 
@@ -29,7 +29,7 @@ def run(call: Call) -> int:
         raise CommandError("You cannot attach to a restarting container, wait until it is running")
     identifier = container["Id"]
     stdin = not call.on("no-stdin") and config["OpenStdin"]
-    streams.require_terminal(tty=config["Tty"], stdin=stdin)
+    terminal.require_terminal(tty=config["Tty"], stdin=stdin)
     keys = call.text("detach-keys")
     waiting = process.wait(call, identifier, "not-running")
     connection = process.attach(call, identifier, stdin=stdin, stdout=True, stderr=True, keys=keys)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sampan.cli import create_request, process, streams
+from sampan.cli import create_request, process, terminal
 from sampan.cli.client import quote
 from sampan.cli.failures import CommandError
 
@@ -43,8 +43,8 @@ def run(call: Call) -> int:
         "Cmd": call.args[1:],
     }
     if not detach:
-        streams.require_terminal(tty=tty, stdin=stdin)
-    size = streams.window_size(1) if tty and not detach else None
+        terminal.require_terminal(tty=tty, stdin=stdin)
+    size = terminal.window_size(1) if tty and not detach else None
     if size is not None:
         body["ConsoleSize"] = list(size)
     identifier = call.client.call("POST", f"/containers/{quote(call.args[0])}/exec", body)["Id"]

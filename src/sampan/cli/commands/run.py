@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sampan.cli import create_container, create_request, process, streams
+from sampan.cli import create_container, create_request, process, terminal
 from sampan.cli.create_flags import FLAGS as CONTAINER_FLAGS
 from sampan.cli.failures import ApiError, CommandError
 
@@ -32,7 +32,7 @@ def run(call: Call) -> int:
     except CommandError as error:
         raise process.as_run_failure(error, 125) from None
     if not detach:
-        streams.require_terminal(tty=body["Tty"], stdin=body["AttachStdin"])
+        terminal.require_terminal(tty=body["Tty"], stdin=body["AttachStdin"])
     try:
         identifier = create_container.create(call, body)
     except CommandError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sampan.cli import process, streams
+from sampan.cli import process, terminal
 from sampan.cli.client import quote
 from sampan.cli.failures import ApiError, CommandError
 
@@ -45,7 +45,7 @@ def _attached(call: Call, name: str) -> int:
     container = call.client.call("GET", f"/containers/{quote(name)}/json")
     identifier, config = container["Id"], container["Config"]
     stdin = call.on("interactive") and config["OpenStdin"]
-    streams.require_terminal(tty=config["Tty"], stdin=stdin)
+    terminal.require_terminal(tty=config["Tty"], stdin=stdin)
     keys = call.text("detach-keys")
     connection = process.attach(call, identifier, stdin=stdin, stdout=True, stderr=True, keys=keys)
     removed = container["HostConfig"]["AutoRemove"]
