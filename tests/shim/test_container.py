@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sampan.errors import NotFound, RuntimeFailure
+from sampan.errors import NotFound, RuntimeFailure, Unavailable
 from sampan.linux.cgroups.manager import open_cgroup
 from sampan.logs.json_file import read_log
 from sampan.shim import exit_record
@@ -67,6 +67,18 @@ async def test_nothing_is_left(machine: Machine) -> None:
     assert not open_cgroup(connection.cgroup_path).exists()
     with pytest.raises(NotFound):
         await reconnect(connection.socket_path)
+
+
+async def test_requests_after_the_end_are_no_errors(machine: Machine) -> None:
+    """A kill that races with the end has what it wants; only an attach has to be told."""
+    connection = await machine.spawn("true")
+    await ended(connection)
+    await connection.signal(signal.SIGKILL)
+    await asyncio.wait_for(connection.gone, 5)
+    await connection.signal(signal.SIGKILL)
+    await connection.resize(10, 10)
+    with pytest.raises(Unavailable):
+        await connection.attach(machine.client().stream)
 
 
 @pytest.mark.vm

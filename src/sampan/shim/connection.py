@@ -99,12 +99,20 @@ class ShimConnection:
         return handle
 
     async def resize(self, rows: int, columns: int) -> None:
-        """Set the terminal's size; nothing happens without a terminal."""
-        await self.request("resize", rows=rows, columns=columns)
+        """Set the terminal's size; nothing happens without a terminal, or after the end."""
+        await self._request_while_alive("resize", rows=rows, columns=columns)
 
     async def signal(self, number: int) -> None:
         """Send a signal to the container's first process; one that has ended takes none."""
-        await self.request("signal", number=number)
+        await self._request_while_alive("signal", number=number)
+
+    async def _request_while_alive(self, kind: str, **body: Any) -> None:
+        """A request that has no sense after the end, and needs none to be told so."""
+        try:
+            await self.request(kind, **body)
+        except Unavailable:
+            if not (self.exited.done() or self.gone.done() or self._burial is not None):
+                raise
 
     async def close(self) -> None:
         """Stop watching; shim and container go on. Pending `exited` stays pending."""
@@ -291,15 +299,22 @@ class ExecHandle:
 
     async def resize(self, rows: int, columns: int) -> None:
         """Set the size of its terminal; nothing happens without one, or after its end."""
-        await self._connection.request("exec_resize", exec=self.id, rows=rows, columns=columns)
+        await self._request("exec_resize", rows=rows, columns=columns)
 
     async def signal(self, number: int) -> None:
         """Send it a signal; one that has ended takes none."""
-        await self._connection.request("exec_signal", exec=self.id, number=number)
+        await self._request("exec_signal", number=number)
 
     async def kill_tree(self) -> None:
         """Kill it and all its descendants that are still its descendants."""
-        await self._connection.request("exec_kill_tree", exec=self.id)
+        await self._request("exec_kill_tree")
+
+    async def _request(self, kind: str, **body: Any) -> None:
+        try:
+            await self._connection.request(kind, exec=self.id, **body)
+        except Unavailable:
+            if not self.exited.done():
+                raise
 
 
 def end_cgroup(path: str) -> None:
