@@ -42,6 +42,9 @@ async def test_past_events_with_filters(api: Api) -> None:
     ) as stream:
         lines = (await stream.read()).splitlines()
     assert [json.loads(line)["Actor"]["Attributes"]["name"] for line in lines] == ["b"]
+    async with api.session.get(f"http://d/events?since=0&until={time.time()}") as stream:
+        assert len((await stream.read()).splitlines()) == 2
+    assert await api.ask("GET", "/events?since=0&until=0") == (200, None)
     assert (await api.ask("GET", '/events?filters={"foo":["x"]}'))[0] == 400
     assert (await api.ask("GET", "/events?since=yesterday"))[0] == 400
 

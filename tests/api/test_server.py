@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import random
 
 import pytest
 
@@ -158,3 +159,30 @@ async def test_an_empty_body_is_refused(api: Api) -> None:
         400,
         {"message": "invalid JSON: got EOF while reading request body"},
     )
+
+
+PIECES = [
+    b"GET ", b"POST ", b"/_ping", b"/containers/x/attach", b"/exec/x/start", b"/v1.41", b" HTTP/1.1",
+    b"\r\n", b"\r\n\r\n", b"Host: d\r\n", b"Content-Length: 5\r\n", b"Content-Length: -1\r\n",
+    b"Transfer-Encoding: chunked\r\n", b"Connection: Upgrade\r\nUpgrade: tcp\r\n", b"5\r\nhello\r\n",
+    b"0\r\n\r\n", b"\x00\xff", b"?filters={", b"%zz%00", b"{}", b"Expect: 100-continue\r\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_noise(api: Api, seed: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever is sent, the server answers the next client and has no bug to report."""
+    chance = random.Random(seed)
+    for _ in range(10):
+        reader, writer = await api.raw()
+        for _ in range(chance.randrange(1, 4)):
+            writer.write(b"".join(chance.choices(PIECES, k=chance.randrange(1, 12))))
+            await asyncio.sleep(0)
+        writer.write_eof()
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+        assert b"Traceback" not in answer
+        assert b" 500 " not in answer
+        writer.close()
+    assert (await api.ask("GET", "/_ping"))[0] == 200
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

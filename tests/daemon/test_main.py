@@ -96,6 +96,19 @@ def test_start_and_stop(sampand: Sampand) -> None:
     assert not sampand.pid_file.exists()
 
 
+def test_open_streams_do_not_hold_up_the_end(sampand: Sampand) -> None:
+    with socket.socket(socket.AF_UNIX) as client, socket.socket(socket.AF_UNIX) as idle:
+        for connection in (client, idle):
+            connection.settimeout(20)
+            connection.connect(sampand.socket)
+        client.sendall(b"GET /events HTTP/1.1\r\nHost: d\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 200")
+        began = time.monotonic()
+        assert sampand.stop() == 0
+        assert time.monotonic() - began < 1.5
+    assert "Traceback" not in sampand.said
+
+
 def test_a_second_daemon_is_refused(sampand: Sampand, tmp_path: Path) -> None:
     second = Sampand(tmp_path)
     _, said = second.process.communicate(timeout=30)

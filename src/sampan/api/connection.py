@@ -108,6 +108,11 @@ class Connection(RequestHandler):
         if self._on_lost is not None:
             self._on_lost()
 
+    def end_stream(self) -> None:
+        """End an answer that goes on, as if the client had left."""
+        if self._on_lost is not None:
+            self._on_lost()
+
     async def flushed(self) -> None:
         """Wait until everything written is with the kernel.
 

@@ -88,6 +88,7 @@ class Hijack:
         if transport is None:
             raise ConnectionResetError("the client went away")
         transport.pause_reading()
+        call.begun = True
         transport.write(_head(call, content_type, upgrade=upgrade))
         await call.connection.flushed()
         return cls(call, status)

@@ -59,8 +59,14 @@ class ApiServer:
         return self._factory  # type: ignore[return-value]  # aiohttp types the base class
 
     async def close(self) -> None:
-        """End all connections; sessions that were handed over go on."""
+        """End all connections: streams at once, other requests when they are answered.
+
+        Sessions that were handed over go on.
+        """
         if self._factory is not None:
+            for connection in self._factory.connections:
+                assert isinstance(connection, Connection)
+                connection.end_stream()
             self._factory.pre_shutdown()
             await self._factory.shutdown(CLOSE_TIMEOUT_S)
 

@@ -11,11 +11,10 @@ from aiohttp import web
 from sampan.api import answers, versions
 from sampan.api.call import Call
 from sampan.api.router import Route
-from sampan.api.routes.streams import moment
 from sampan.api.server import Handler
 from sampan.api.shapes import events as shapes
 from sampan.engine.events import Event
-from sampan.engine.filters import EVENT_FILTERS, check_names
+from sampan.engine.filters import EVENT_FILTERS, check_names, timestamp_ns
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -60,8 +59,8 @@ class SystemRoutes:
         filters = call.filters()
         check_names(filters, EVENT_FILTERS)
         events = self._engine.events.subscribe(
-            since_ns=moment(call.text("since")),
-            until_ns=moment(call.text("until")),
+            since_ns=moment(call, "since"),
+            until_ns=moment(call, "until"),
             filters=filters,
         )
         content_type = event_stream_type(call.header("Accept"))
@@ -78,6 +77,12 @@ class SystemRoutes:
             first.cancel()
             await asyncio.gather(first, return_exceptions=True)
             await answers.close(events)
+
+
+def moment(call: Call, name: str) -> int | None:
+    """A time of the query in ns; unlike in `logs`, "0" is 1970."""
+    text = call.text(name)
+    return timestamp_ns(text) if text else None
 
 
 async def _all(
