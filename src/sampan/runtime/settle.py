@@ -140,8 +140,9 @@ class Settler:
         Close-on-exec is too late: a passwd file, directory or program at `/proc/self/fd/N/..` is
         looked up while N is open, and would be the machine's (CVE-2024-21626).
         """
+        agent = () if self.agent is None else (self.agent.sock.fileno(),)
         first = 3 + self.preserve_fds
-        for fd in sorted({*keep, *(self.stdio or ())}):
+        for fd in sorted({*keep, *agent, *(self.stdio or ())}):
             if fd > first:
                 sys.close_range(first, fd - 1)
             first = max(first, fd + 1)
