@@ -519,6 +519,7 @@ def test_init_killed_before_start(bundle: Bundle) -> None:
         (lambda c: c["linux"].update(uidMappings=[{}]), "USER namespace isn't enabled"),
         (lambda c: c["linux"].update(rootfsPropagation="odd"), "is not supported"),
         (lambda c: c["process"].update(rlimits=[{"type": "RLIMIT_ODD"}]), "invalid rlimit type"),
+        (lambda c: c["linux"].update(intelRdt={"closID": "x"}), "intelRdt"),
         (lambda c: c.update(hooks={"poststop": [{"path": "rel"}]}), "is not absolute"),
     ],
 )

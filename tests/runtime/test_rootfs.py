@@ -52,6 +52,11 @@ def test_bind_of_a_file(bundle: Bundle, source: str) -> None:
     assert "Read-only" in got.err
 
 
+def test_relative_source_counts_from_the_bundle(bundle: Bundle, source: str) -> None:
+    bundle.mount("/data", "bind", os.path.basename(source), "bind")
+    assert bundle.run("cat", "/data/file").out == "content\n"
+
+
 def test_readonly_bind_leaves_what_is_below_writable(bundle: Bundle, nested: str) -> None:
     bundle.mount("/data", "bind", nested, "rbind", "ro")
     got = bundle.sh("touch /data/x || echo top; touch /data/below/x && echo below")

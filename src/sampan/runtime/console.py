@@ -42,7 +42,7 @@ def own_stdio(uid: int) -> None:
     What cannot be given (another file system's rules, no mapping for the owner) stays as it is,
     and so does /dev/null, which is everybody's.
     """
-    null = os.stat("/dev/null").st_rdev
+    null = os.makedev(1, 3)
     for fd in (0, 1, 2):
         try:
             status = os.fstat(fd)

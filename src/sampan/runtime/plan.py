@@ -102,7 +102,7 @@ class Plan:
         self.new, self.joined = _namespaces(self.linux)
         self.rootfs = _rootfs(config, bundle)
         self.propagation = _propagation(self.linux)
-        self.mounts = [_mount_step(raw) for raw in config.get("mounts") or ()]
+        self.mounts = [_mount_step(raw, bundle) for raw in config.get("mounts") or ()]
         self.sysctls = _sysctls(self)
         self.resources = device_resources(self.linux.get("resources") or {})
         self.hooks: dict[str, list[dict[str, Any]]] = _hooks(config)
@@ -160,7 +160,7 @@ def _propagation(linux: Mapping[str, Any]) -> int:
     return mounts.PROPAGATION[word]
 
 
-def _mount_step(raw: Mapping[str, Any]) -> MountStep:
+def _mount_step(raw: Mapping[str, Any], bundle: str) -> MountStep:
     target = raw.get("destination") or ""
     if not target:
         raise _invalid("mount without a destination")
@@ -175,6 +175,8 @@ def _mount_step(raw: Mapping[str, Any]) -> MountStep:
     elif not kind:
         raise _invalid(f"mount {target}: neither a type nor the option bind", target)
     source = raw.get("source") or ("" if kind == "bind" else kind)
+    if kind == "bind":
+        source = os.path.join(bundle, source)  # a relative one counts from the bundle
     if (raw.get("uidMappings") or options.idmap) and kind != "bind":
         raise _invalid(f"mount {target}: only a bind mount can be mapped", target)
     mount = mounts.Mount(kind, source, os.path.normpath(target), raw.get("options") or ())
@@ -263,9 +265,8 @@ def _check(plan: Plan) -> None:
         raise _invalid("time namespace offsets specified, but no new TIME namespace is asked for")
     if not plan.has("mount"):
         raise _invalid("a container without a mount namespace of its own is not possible")
-    masked = plan.linux.get("maskedPaths") or plan.linux.get("readonlyPaths")
-    if masked and not plan.has("mount"):
-        raise _invalid("unable to restrict sys entries without a private MNT namespace")
+    if plan.linux.get("intelRdt"):
+        raise _invalid("intelRdt is specified in config, but this runtime does not have it")
     for kind in ("uidMappings", "gidMappings"):
         for row in plan.linux.get(kind) or ():
             if not all(isinstance(row.get(key), int) for key in ("containerID", "hostID", "size")):
