@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sampan.errors import RuntimeFailure
-from sampan.linux import capabilities, pidfd, pty
+from sampan.linux import capabilities, pidfd, process, pty
 from sampan.runtime import identity, launch
 from sampan.runtime.trace import Trace
 from support.waiting import wait_for
@@ -380,6 +380,43 @@ def test_container_dies_with_its_parent(bundle: Bundle) -> None:
     os.close(fd)
     cgroup = launch.cgroups.open_cgroup(bundle.linux["cgroupsPath"])
     cgroup.delete()
+
+
+@pytest.mark.parametrize("reaper", [True, False])
+def test_helper_that_launches_for_its_parent(bundle: Bundle, reaper: bool) -> None:
+    """The shim's way: a helper creates and ends, the container is the shim's child.
+
+    What the helper forks for itself (hooks, ID mappings) stays its own.
+    """
+    bundle.config["hooks"] = {
+        kind: [{"path": "/bin/true"}] for kind in ("createRuntime", "createContainer")
+    }
+    source = f"{bundle.path}/source"
+    os.mkdir(source)
+    bundle.mount("/data", "bind", source, "bind")
+    if reaper:
+        row = {"containerID": 0, "hostID": 0, "size": 1}
+        bundle.config["mounts"][-1].update(uidMappings=[row], gidMappings=[row])
+    reader, writer = os.pipe()
+    helper = os.fork()
+    if helper == 0:
+        process.clone_for_parent()
+        try:
+            container = bundle.create("sh", "-c", "exit 5", reaper=reaper)
+            container.start()
+            os.write(writer, str(container.pid).encode())
+        except RuntimeFailure as failure:
+            os.write(writer, failure.message.encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    said = os.read(reader, 1000).decode()
+    os.close(reader)
+    os.waitpid(helper, 0)
+    if "no idmapped mounts" in said:
+        pytest.skip(said)
+    assert pidfd.exit_code(os.waitpid(int(said), 0)[1]) == 5
+    launch.cgroups.open_cgroup(bundle.linux["cgroupsPath"]).delete()
 
 
 def test_trace_names_the_stages(bundle: Bundle) -> None:
