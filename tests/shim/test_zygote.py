@@ -28,7 +28,7 @@ ALLOWED = {
     "_warnings", "_weakref", "abc", "array", "binascii", "builtins", "codecs", "collections",
     "contextlib", "copyreg", "ctypes", "encodings", "enum", "errno", "fcntl", "functools", "gc",
     "genericpath", "io", "itertools", "json", "keyword", "marshal", "math", "operator", "os",
-    "posix", "posixpath", "re", "reprlib", "select", "selectors", "signal", "socket", "stat",
+    "posix", "posixpath", "re", "reprlib", "resource", "select", "selectors", "signal", "socket", "stat",
     "struct", "sys", "termios", "time", "types", "typing", "warnings", "zipimport",
 }  # fmt: skip
 

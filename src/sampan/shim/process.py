@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource  # noqa: F401  os.wait4 imports it at its first use, at the end of a container
 import signal
 import socket
 import time
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sampan.shim.control import Control
     from sampan.shim.protocol import Message
 
+PEAK_MEMORY_FILES = (("memory", "memory.max_usage_in_bytes"), ("", "memory.peak"))
 PR_SET_NAME = 15  # linux/prctl.h
 PROCESS_NAME = ctypes.create_string_buffer(b"sampan-shim")
 
@@ -388,13 +390,21 @@ def open_log(order: SpawnOrder) -> drivers.LogWriter:
 
 
 def take_usage(record: ExitStatus, cgroup: Cgroup) -> None:
-    """The whole container's counters, where the kernel keeps them; else those of its first process stay."""
+    """What the cgroup knows of the whole container, where the kernel keeps it.
+
+    Single files, not `Cgroup.stats`: this stands between the end and everybody who waits for it.
+    """
     record.oom_killed = cgroup.oom_kills() > 0
-    stats = cgroup.stats()
-    if stats.cpu_ns:
-        record.usage["cpu_ns"] = stats.cpu_ns
-    if stats.memory_maximum_bytes:
-        record.usage["peak_memory_bytes"] = stats.memory_maximum_bytes
+    paths = cgroup.paths()
+    for kind, name in PEAK_MEMORY_FILES:
+        if kind not in paths:
+            continue
+        try:
+            with open(f"{paths[kind]}/{name}", "rb", buffering=0) as file:
+                record.usage["peak_memory_bytes"] = int(file.read(32))
+                return
+        except FileNotFoundError:
+            continue  # memory.peak is there from Linux 5.19; else the first process's figure stays
 
 
 def exit_code(status: int) -> int:

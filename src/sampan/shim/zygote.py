@@ -17,7 +17,7 @@ import socket
 import sys
 
 from sampan.linux import syscalls as kernel
-from sampan.linux.cgroups import stats  # noqa: F401  loaded for the shims, which read it at the end
+from sampan.linux.cgroups.manager import open_cgroup
 from sampan.runtime import launch
 from sampan.shim import process, protocol
 from sampan.shim.loop import READ, Loop
@@ -43,6 +43,7 @@ def main(fd: int) -> NoReturn:
     sock = socket.socket(fileno=fd)
     os.set_inheritable(fd, False)
     launch.warm()
+    open_cgroup("/warm")  # loads the modules of this machine's hierarchy, and makes nothing
     gc.collect()
     gc.freeze()  # children share these pages as long as no collection touches them
     gc.disable()
