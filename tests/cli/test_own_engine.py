@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from sampan.linux.cgroups.manager import open_cgroup
 from support.command import Result, run
 from support.waiting import wait_for
 
@@ -24,12 +26,13 @@ class Machine:
     def __init__(self, directory: str, token: str) -> None:
         self.exec_root = f"{directory}/exec"
         self.data_root = f"{directory}/data"
+        self.cgroup_parent = f"/own-{token}"
         self.environ = {
             "PATH": os.environ["PATH"],
             "HOME": directory,
             "SAMPAN_EXEC_ROOT": self.exec_root,
             "SAMPAN_DATA_ROOT": self.data_root,
-            "SAMPAN_DAEMON_OPTIONS": f"--bridge none --cgroup-parent /sampan-{token}",
+            "SAMPAN_DAEMON_OPTIONS": f"--bridge none --cgroup-parent {self.cgroup_parent}",
         }
 
     def __call__(self, *arguments: str, check: bool = True, stdin: str | None = None) -> Result:
@@ -53,13 +56,14 @@ def has_ended(pid: int) -> bool:
 def machine(session_directory: str, session_token: str) -> Iterator[Machine]:
     directory = f"{session_directory}/own-{os.urandom(3).hex()}"
     os.mkdir(directory)
-    machine = Machine(directory, session_token)
+    machine = Machine(directory, session_token + secrets.token_hex(1))
     yield machine
     if os.path.exists(f"{machine.data_root}/engine.db"):
         identifiers = machine("ps", "-aq").out.split()
         if identifiers:
             machine("rm", "-f", *identifiers)
         machine("daemon", "stop")
+    open_cgroup(machine.cgroup_parent).delete()
     shutil.rmtree(directory)
 
 

@@ -133,7 +133,7 @@ def _arguments(
     if name == "completion":
         return ([] if count else [(shell, "") for shell in ("bash", "fish", "zsh")]), NO_FILES
     if name == "daemon" and not count:
-        return [("stop", "End the engine that runs")], NO_FILES
+        return [("stop", table.COMMANDS["daemon stop"][1])], NO_FILES
     if name in ("load", "import") or (row[5] and count):
         return (), FILES
     if 0 <= row[2][1] <= count:

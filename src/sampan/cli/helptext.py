@@ -39,8 +39,6 @@ def for_words(program: str, words: Sequence[str]) -> str:
 
 def _command(program: str, name: str, row: table.CommandRow, shown: str) -> str:
     usage = row[0].replace(name, shown, 1)
-    if name == "daemon":
-        usage = row[0].replace("| daemon", f"| {program} daemon")
     text = f"Usage:  {program} {usage}\n\n{row[1]}\n"
     if row[4]:
         names = (*row[4], name)

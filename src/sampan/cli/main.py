@@ -134,7 +134,7 @@ def _command(top: flags.Parsed, environ: dict[str, str]) -> int:
     name, row, taken = found
     shown = " ".join(words[:taken])
     module = table.load(row)
-    if name == "daemon" and words[taken : taken + 1] != ["stop"]:
+    if name == "daemon":
         return int(module.forward(words[taken:]))
     try:
         parsed = flags.parse(module.FLAGS, words[taken:], interspersed=not row[5])

@@ -19,7 +19,8 @@ COMMANDS: dict[str, CommandRow] = {
     "container inspect": ("container inspect [OPTIONS] CONTAINER [CONTAINER...]", "Display detailed information on one or more containers", (1, -1), "inspect_container", (), False),
     "container prune": ("container prune [OPTIONS]", "Remove all stopped containers", (0, 0), "prune_containers", (), False),
     "create": ("create [OPTIONS] IMAGE [COMMAND] [ARG...]", "Create a new container", (1, -1), "create", ("container create",), True),
-    "daemon": ("daemon [OPTIONS] | daemon stop", "Run the engine (the same as sampand), or end the one that runs", (0, -1), "daemon", (), True),
+    "daemon": ("daemon [OPTIONS]", "Run the engine, the same as sampand (its flags: sampand --help)", (0, -1), "daemon", (), True),
+    "daemon stop": ("daemon stop [OPTIONS]", "End the engine that runs; its containers go on", (0, 0), "stop_daemon", (), False),
     "enter": ("enter CONTAINER [COMMAND] [ARG...]", "Run a command in all namespaces of a container, from the host, with or without the engine", (1, -1), "enter", ("container enter",), True),
     "events": ("events [OPTIONS]", "Get real time events from the server", (0, 0), "events", ("system events",), False),
     "exec": ("exec [OPTIONS] CONTAINER COMMAND [ARG...]", "Execute a command in a running container", (2, -1), "exec", ("container exec",), True),
@@ -71,14 +72,14 @@ GLOBAL_FLAGS = (
 
 def find(words: list[str]) -> tuple[str, CommandRow, int] | None:
     """The command that `words` begin with: its name, its row and how many words that took."""
+    full = " ".join(words[:2])
+    row = COMMANDS.get(full)
+    if row is not None:
+        return full, row, len(words[:2])
     row = COMMANDS.get(words[0])
     if row is not None:
         return words[0], row, 1
     if len(words) > 1 and words[0] in MANAGEMENT:
-        full = f"{words[0]} {words[1]}"
-        row = COMMANDS.get(full)
-        if row is not None:
-            return full, row, 2
         for name, row in COMMANDS.items():
             if full in row[4]:
                 return name, row, 2
