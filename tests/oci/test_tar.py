@@ -152,6 +152,30 @@ def test_huge_extended_header_is_refused_before_it_is_read() -> None:
         read_all(head)
 
 
+@pytest.mark.parametrize("size", [b"-0000001000\0", b"\xff" * 10 + b"\xfe\0"])
+@pytest.mark.parametrize("kind", [tar.PAX_HEADER, b"g", b"L", b"K"])
+def test_negative_extended_header(kind: bytes, size: bytes) -> None:
+    """It sent the reader back to the same header, without end."""
+    data = bytearray(_broken(124, size)[:512])
+    data[156:157] = kind
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data)
+    with pytest.raises(BadArchive, match="invalid tar header"):
+        read_all(bytes(data) + bytes(1024))
+
+
+def test_endless_sparse_map() -> None:
+    """Pieces of no length compress to nothing and fill the memory."""
+    data = bytearray(_broken(482, b"\1")[:512])
+    data[124:136] = data[483:495] = b"00000000000\0"
+    data[156:157] = b"S"
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data)
+    extension = b"00000000000\0" * 42 + b"\1" + bytes(7)
+    with pytest.raises(BadArchive, match="sparse map too long"):
+        read_all(bytes(data) + extension * 4000)
+
+
 def test_random_damage_raises_nothing_but_bad_archive() -> None:
     """Bytes are flipped at random: every outcome is entries or BadArchive."""
     stream = io.BytesIO()

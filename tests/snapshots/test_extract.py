@@ -272,6 +272,19 @@ def test_refusals_name_the_entry(tree: Path, case: str, message: str) -> None:
         lay_out(tree, *hostile("/nowhere")[case])
 
 
+@pytest.mark.parametrize(
+    "member",
+    [
+        file("x", uid=1 << 40),
+        device("x", -1, 0),
+        file("x", xattrs={b"user.a\0b": b""}),
+    ],
+)
+def test_values_that_no_call_takes(tree: Path, member: bytes) -> None:
+    with pytest.raises(BadLayer, match='layer entry "x": '):
+        lay_out(tree, member)
+
+
 def test_links_inside_the_tree_work(tree: Path) -> None:
     """What real images have: /lib → usr/lib, and absolute links that mean the image's own root."""
     lay_out(

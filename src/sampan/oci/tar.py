@@ -21,6 +21,8 @@ BLOCK = 512
 CHUNK = 1 << 20
 SPECIAL_MAX = 1 << 20
 """The longest extended header or long name, as in Go's archive/tar."""
+SEGMENTS_MAX = 1 << 16
+"""The most pieces of a sparse file: the map is kept in memory (CVE-2025-58183)."""
 
 FILE, HARD_LINK, SYMLINK = b"0", b"1", b"2"
 CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = b"3", b"4", b"5", b"6"
@@ -210,6 +212,8 @@ class TarReader:
     def _special(self, entry: Entry) -> bytes:
         if entry.size > SPECIAL_MAX:
             raise BadArchive("archive/tar: header field too long")
+        if entry.size < 0:  # would read the same header again, for ever
+            raise BadArchive("archive/tar: invalid tar header")
         self._padding = -entry.size % BLOCK
         return self._exact(entry.size)
 
@@ -232,6 +236,8 @@ class TarReader:
         while more:
             extension = self._exact(BLOCK)
             segments += _gnu_segments(extension[:504])
+            if len(segments) > SEGMENTS_MAX:
+                raise BadArchive("archive/tar: sparse map too long")
             more = extension[504]
         _set_segments(entry, segments, size)
 

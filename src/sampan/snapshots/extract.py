@@ -57,6 +57,8 @@ def extract(read: tar.Read, directory: str) -> int:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
                     raise
                 raise BadLayer(f'layer entry "{entry.text_name}": {error.strerror}') from error
+            except (OverflowError, ValueError) as error:  # numbers and NULs that no call takes
+                raise BadLayer(f'layer entry "{entry.text_name}": {error}') from error
         tree.finish()
         return tree.size
 
