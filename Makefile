@@ -23,6 +23,8 @@ BIN := $(VENV)/bin
 VM_RUN ?= ../shared/vm/run
 # Options for pytest, the VM's run and the benchmark: make test ARGS="tests/runtime -x"
 ARGS ?=
+# Processes that share the tests, a file each at a time; 0 for one process and its debugger.
+WORKERS ?= 2
 
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
@@ -59,7 +61,7 @@ check: packages-test $(DEV_STAMP)
 	$(BIN)/lint-imports --no-cache
 
 test: check
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 test-vm: packages-test $(DEV_STAMP)
 	@test -x $(VM_RUN) || { echo "make test-vm: no $(VM_RUN); name the program that boots the machine: make test-vm VM_RUN=…" >&2; exit 2; }

@@ -40,7 +40,7 @@ def test_shim_killed(engine: SampanEngine, unused_name: str) -> None:
         assert following.finish(*following.read_head()).body == b""
         assert b"".join(attached.rest()) == b""
         demultiplex(b"".join(executing.rest()))  # it ends; it may say that the container is gone
-    assert not os.path.exists(f"/proc/{pid}")
+    wait_for(lambda: not os.path.exists(f"/proc/{pid}"), "the container's process to be gone")
     found = engine.get(f"/containers/{unused_name}/json").json["State"]
     assert (found["Status"], found["ExitCode"], found["Pid"]) == ("exited", 137, 0)
     assert not engine.get(f"/exec/{identity}/json").json["Running"]

@@ -139,7 +139,7 @@ def test_auto_remove(client: docker.DockerClient) -> None:
     client.api.start(identity)
 
     def gone() -> bool:
-        return identity not in [other.id for other in client.containers.list(all=True)]
+        return identity not in [other["Id"] for other in client.api.containers(all=True)]
 
     wait_for(gone, "the container to be removed")
 
