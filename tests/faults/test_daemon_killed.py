@@ -40,6 +40,7 @@ def restart_daemon(engine: SampanEngine, while_down: Any = lambda: None) -> None
     engine.start()
 
 
+@pytest.mark.vm
 def test_states_exit_codes_and_names(own_sampan: SampanEngine) -> None:
     engine = own_sampan
     shared = os.path.join(engine.directory, "shared")

@@ -19,6 +19,7 @@ def box(docker: DockerCLI) -> Iterator[str]:
     yield docker("run", "-d", "-e", "A=1", "-w", "/tmp", IMAGE, "sleep", "600").line
 
 
+@pytest.mark.vm
 def test_output_and_code(docker: DockerCLI, box: str) -> None:
     result = docker("exec", box, "sh", "-c", "echo out; echo err >&2; exit 9", check=False)
     assert (result.out, result.err, result.code) == ("out\n", "err\n", 9)

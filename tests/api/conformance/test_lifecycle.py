@@ -20,6 +20,7 @@ def state(docker: DockerCLI, name: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.vm
 def test_create_start_wait_remove(docker: DockerCLI, unused_name: str) -> None:
     docker("create", "--name", unused_name, IMAGE, "sh", "-c", "exit 5")
     assert state(docker, unused_name)["Status"] == "created"
@@ -93,6 +94,7 @@ def test_restart_gives_a_new_process(docker: DockerCLI, unused_name: str) -> Non
     )
 
 
+@pytest.mark.vm
 def test_pause_and_unpause(docker: DockerCLI, unused_name: str) -> None:
     docker("run", "-d", "--name", unused_name, IMAGE, "sleep", "100")
     docker("pause", unused_name)

@@ -35,6 +35,7 @@ def test_settings(docker: DockerCLI, unused_name: str) -> None:
     assert f"{endpoint['IPAddress']}\t" in out
 
 
+@pytest.mark.vm
 def test_containers_reach_each_other_and_the_gateway(docker: DockerCLI, unused_name: str) -> None:
     docker("run", "-d", "--name", unused_name, IMAGE, "sleep", "60")
     there = address(docker, unused_name)

@@ -13,6 +13,7 @@ from support.engines import IMAGE, Engine
 from support.waiting import wait_for
 
 
+@pytest.mark.vm
 def test_prints_what_the_command_prints(docker: DockerCLI) -> None:
     result = docker("run", "--rm", IMAGE, "sh", "-c", "echo out; echo err >&2")
     assert (result.out, result.err) == ("out\n", "err\n")
@@ -35,6 +36,7 @@ def test_signals_show_as_128_and_more(docker: DockerCLI) -> None:
     )
 
 
+@pytest.mark.vm
 def test_command_not_found_is_127(docker: DockerCLI) -> None:
     result = docker("run", "--rm", IMAGE, "nosuch", check=False)
     assert result.code == 127
@@ -115,6 +117,7 @@ def _capabilities(status: str) -> int:
     return int(line.split()[1], 16)
 
 
+@pytest.mark.vm
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -132,6 +135,7 @@ def test_capabilities(docker: DockerCLI, options: list[str], expected: int) -> N
     )
 
 
+@pytest.mark.vm
 def test_seccomp_filter_is_on_unless_unconfined(docker: DockerCLI) -> None:
     command = ["grep", "^Seccomp:", "/proc/self/status"]
     assert docker("run", "--rm", IMAGE, *command).line.split() == ["Seccomp:", "2"]
@@ -140,6 +144,7 @@ def test_seccomp_filter_is_on_unless_unconfined(docker: DockerCLI) -> None:
     ).line.split() == ["Seccomp:", "0"]
 
 
+@pytest.mark.vm
 def test_namespaces_are_the_containers_own(docker: DockerCLI) -> None:
     kinds = ["mnt", "uts", "ipc", "pid", "net"]
     links = docker(
@@ -154,6 +159,7 @@ def test_namespaces_are_the_containers_own(docker: DockerCLI) -> None:
         assert link != os.readlink(f"/proc/self/ns/{kind}"), kind
 
 
+@pytest.mark.vm
 def test_masked_and_read_only_paths(docker: DockerCLI) -> None:
     script = "wc -c < /proc/timer_list; ls /sys/firmware; echo x > /proc/sys/kernel/domainname"
     result = docker("run", "--rm", IMAGE, "sh", "-c", script, check=False)
@@ -194,6 +200,7 @@ def test_limits_reach_the_kernel(docker: DockerCLI) -> None:
     assert out.split() == [str(64 << 20), str(32 << 20), "50", "50000", "100000", "512", "0"]
 
 
+@pytest.mark.vm
 def test_out_of_memory_is_said(docker: DockerCLI, unused_name: str) -> None:
     script = "x=0123456789abcdef; while true; do x=$x$x; done"
     result = docker(
@@ -217,6 +224,7 @@ def test_out_of_memory_is_said(docker: DockerCLI, unused_name: str) -> None:
     )
 
 
+@pytest.mark.vm
 def test_bind_mounts(docker: DockerCLI, target: Engine) -> None:
     directory = os.path.join(target.directory, "bind")
     os.makedirs(directory, exist_ok=True)
@@ -243,6 +251,7 @@ def test_missing_bind_source_is_made_for_v_and_refused_for_mount(
     assert "bind source path does not exist" in result.err
 
 
+@pytest.mark.vm
 def test_terminal(docker: DockerCLI) -> None:
     with docker.terminal("run", "--rm", "-it", IMAGE, "sh", rows=33, columns=111) as terminal:
         terminal.expect("#")
@@ -365,3 +374,22 @@ def test_hosts_and_resolv_conf(docker: DockerCLI) -> None:
     assert "\tbox\n" in out
     assert "nameserver 192.0.2.53" in out
     assert out.endswith("box\n")
+
+
+@pytest.mark.cgroup2
+@pytest.mark.vm
+def test_limits_reach_the_kernel_v2(docker: DockerCLI) -> None:
+    out = docker(
+        "run", "--rm", "--memory", "64m", "--memory-reservation", "32m", "--pids-limit", "50", "--cpus", "0.5",
+        "--cpuset-cpus", "0", IMAGE, "sh", "-c",
+        "cd /sys/fs/cgroup; cat memory.max memory.low pids.max cpu.max cpuset.cpus",
+    ).out  # fmt: skip
+    assert out.split() == [str(64 << 20), str(32 << 20), "50", "50000", "100000", "0"]
+
+
+@pytest.mark.apparmor
+@pytest.mark.vm
+def test_apparmor_profile_can_be_left_off(docker: DockerCLI) -> None:
+    command = ["cat", "/proc/self/attr/current"]
+    off = docker("run", "--rm", "--security-opt", "apparmor=unconfined", IMAGE, *command).line
+    assert off == "unconfined"
