@@ -136,7 +136,7 @@ class Response:
         elif "chunked" in self.headers.get("transfer-encoding", ""):
             yield from self._chunked()
         elif "content-length" in self.headers:
-            yield from self._counted(int(self.headers["content-length"]))
+            yield from self._counted(_number(self.headers["content-length"].encode(), 10))
         else:
             while data := self.connection.take(CHUNK_BYTES):
                 yield data
@@ -151,7 +151,7 @@ class Response:
 
     def _chunked(self) -> Iterator[bytes]:
         connection = self.connection
-        while size := int(connection.line().partition(b";")[0], 16):
+        while size := _number(connection.line().partition(b";")[0], 16):
             yield from self._counted(size)
             connection.line()
         while connection.line():
@@ -288,7 +288,12 @@ class Client:
             jsontext.encode(body).encode("utf-8", "surrogateescape") if body is not None else None
         )
         text = self.open(method, path, data).read()
-        return jsontext.decode(text.decode("utf-8", "replace")) if text.strip() else None
+        if not text.strip():
+            return None
+        try:
+            return jsontext.decode(text.decode("utf-8", "replace"))
+        except (ValueError, RecursionError) as error:
+            raise CommandError(f"the engine's answer to {method} {path} is not JSON") from error
 
     def hijack(self, path: str, body: Any = None) -> Connection:
         """POST, asking for the connection to become a raw stream; the connection, once it is one.
@@ -306,6 +311,16 @@ class Client:
         except OSError as error:
             raise broken(error) from error
         return response.connection
+
+
+def _number(text: bytes, base: int) -> int:
+    try:
+        number = int(text, base)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise CommandError("error during connect: malformed HTTP answer")
+    return number
 
 
 def _answer(connection: Connection, method: str, owner: Client | None) -> Response:

@@ -40,11 +40,3 @@ class ApiError(CommandError):
 
 class ConnectError(CommandError):
     """No engine answers at the address."""
-
-
-class Exit(Exception):
-    """End now with this status and without a word."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status

@@ -7,7 +7,7 @@ import sys
 
 from sampan.cli import flags, table
 from sampan.cli.call import Call
-from sampan.cli.failures import CommandError, Exit, FlagError
+from sampan.cli.failures import CommandError, FlagError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,8 +63,6 @@ def execute(argv: Sequence[str], environ: dict[str, str]) -> int:
     """Carry out one command line; the exit status."""
     try:
         return _dispatch(argv, environ)
-    except Exit as end:
-        return end.status
     except CommandError as error:
         _tell(error)
         return error.status
@@ -72,6 +70,23 @@ def execute(argv: Sequence[str], environ: dict[str, str]) -> int:
         return 141
     except KeyboardInterrupt:
         return INTERRUPTED
+    except (LookupError, TypeError, ValueError, AttributeError, OSError, RecursionError) as error:
+        if "-D" in argv or "--debug" in argv:
+            raise
+        _tell(_unexpected(error))
+        return 1
+
+
+def _unexpected(error: Exception) -> CommandError:
+    """One line for what nobody foresaw: an engine whose answers have another shape, a full disk."""
+    if isinstance(error, OSError):
+        where = f" {error.filename}" if error.filename else ""
+        return CommandError(f"{(error.strerror or str(error)).lower()}{where}", prefix=True)
+    return CommandError(
+        f"cannot make sense of the engine's answer ({type(error).__name__}: {error})",
+        hint="sampan -D … shows where",
+        prefix=True,
+    )
 
 
 def _tell(error: CommandError) -> None:
