@@ -100,7 +100,7 @@ class PodmanSubject(Subject):
         self._holder.wait()
         for line in list(marked_processes(self.token, ENGINE_MARK)):
             os.kill(int(line.split()[1]), 9)
-        remove_cgroups("libpod_parent", only_empty=True)
+        remove_cgroups("libpod_parent")
         shutil.rmtree(self.directory, ignore_errors=True)
 
 

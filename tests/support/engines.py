@@ -288,11 +288,18 @@ def cgroups_below(name: str) -> list[str]:
     ]
 
 
-def remove_cgroups(name: str, *, only_empty: bool = False) -> None:
-    """Remove the cgroups called `name` at the root of every hierarchy, with those below."""
-    for top in cgroups_named(name):
-        if only_empty and any(os.path.isdir(os.path.join(top, entry)) for entry in os.listdir(top)):
-            continue
-        for directory, _, _ in os.walk(top, topdown=False):
-            with contextlib.suppress(OSError):
-                os.rmdir(directory)
+def remove_cgroups(name: str) -> None:
+    """Remove the cgroups called `name` at the root of every hierarchy, with those below.
+
+    Waits for processes that are about to be gone; where some stay, the cgroups stay with them.
+    """
+
+    def gone() -> bool:
+        for top in cgroups_named(name):
+            for directory, _, _ in os.walk(top, topdown=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(directory)
+        return not cgroups_named(name)
+
+    with contextlib.suppress(AssertionError):
+        wait_for(gone, f"the cgroups {name} to be empty", timeout_s=5)
