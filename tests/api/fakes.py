@@ -120,6 +120,7 @@ class FakeContainers:
         self.resized: list[tuple[int, int]] = []
         self.log: list[bytes] = [b"\x01\0\0\0\0\0\0\x06hello\n"]
         self.log_goes_on = False
+        self.log_failure: Exception | None = None
         self.log_closed = asyncio.Event()
         self.start_failure: Exception | None = None
         self.attach_failure: Exception | None = None
@@ -219,6 +220,8 @@ class FakeContainers:
         try:
             for chunk in self.log:
                 yield chunk
+            if self.log_failure:
+                raise self.log_failure
             if self.log_goes_on:
                 await asyncio.Event().wait()
         finally:

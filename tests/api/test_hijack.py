@@ -255,3 +255,33 @@ async def test_a_shim_that_ends_meanwhile_ends_the_stream(api: Api) -> None:
     _, reader, writer = await api.hijack(ATTACH)
     assert await reader.read() == b""
     writer.close()
+
+
+async def test_the_server_reads_nothing_after_the_hand_over(api: Api) -> None:
+    """The socket is the session's then, also in the moments until our descriptor is closed."""
+    await api.container(OpenStdin=True)
+    sessions = [await api.hijack(ATTACH) for _ in range(20)]
+    for _ in range(50):
+        for _, _, writer in sessions:
+            writer.write(b"0123456789")
+        await asyncio.sleep(0)
+    for _, reader, writer in sessions:
+        writer.write_eof()
+        assert await reader.read() == b"0123456789" * 50 + b"[end]"
+        writer.close()
+
+
+async def test_input_the_moment_the_answer_comes(api: Api) -> None:
+    await api.container(OpenStdin=True)
+    for number in range(50):
+        reader, writer = await api.raw()
+        writer.write(f"POST {ATTACH} HTTP/1.1\r\nHost: d\r\n\r\n".encode())
+        sent = b""
+        while b"\r\n\r\n" not in reader._buffer:  # type: ignore[attr-defined]
+            writer.write(b"%d," % number)
+            sent += b"%d," % number
+            await asyncio.sleep(0)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write_eof()
+        assert await reader.read() == sent + b"[end]"
+        writer.close()

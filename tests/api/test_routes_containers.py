@@ -9,7 +9,7 @@ import pytest
 
 from api.fakes import Api
 from sampan.api.routes.streams import tail_count
-from sampan.errors import RuntimeFailure
+from sampan.errors import RuntimeFailure, Unavailable
 
 
 async def test_a_life(api: Api) -> None:
@@ -140,6 +140,21 @@ async def test_a_client_that_leaves_a_followed_log(api: Api) -> None:
     writer.close()
     async with asyncio.timeout(5):
         await api.engine.containers.log_closed.wait()
+
+
+@pytest.mark.parametrize("failure", [Unavailable("the disk is gone"), ZeroDivisionError("a bug")])
+async def test_a_log_that_breaks_off_has_no_end(api: Api, failure: Exception) -> None:
+    """A head that said 200 cannot be taken back, so the body ends without its last chunk."""
+    await api.container()
+    api.engine.containers.log_failure = failure
+    reader, writer = await api.raw()
+    writer.write(b"GET /containers/box/logs?stdout=1 HTTP/1.1\r\nHost: d\r\n\r\n")
+    answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"hello\n" in answer
+    assert not answer.endswith(b"0\r\n\r\n")
+    assert answer.count(b"HTTP/1.1") == 1
+    writer.close()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.web_request import BaseRequest
 
 from sampan.api.call import Call
 
@@ -35,6 +37,24 @@ def nothing(status: int = 204) -> web.Response:
 def text(body: str, headers: Mapping[str, str] | None = None) -> web.Response:
     """A plain text answer."""
     return web.Response(body=body.encode(), headers={"Content-Type": TEXT, **(headers or {})})
+
+
+class NothingMore(web.StreamResponse):
+    """For a request to which nothing more is written: its connection ends, or has left HTTP."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status=status)
+        self.force_close()
+
+    @property
+    def prepared(self) -> bool:
+        return True
+
+    async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return
 
 
 class Stream:

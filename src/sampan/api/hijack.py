@@ -24,9 +24,8 @@ import socket
 from http import HTTPStatus
 
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.web_request import BaseRequest
 
+from sampan.api.answers import NothingMore
 from sampan.api.call import Call
 from sampan.api.frames import frame
 from sampan.api.relay import Relay
@@ -47,24 +46,6 @@ def media_type(call: Call, *, terminal: bool) -> str:
     if terminal or call.effective_version < FIRST_MULTIPLEXED_TYPE:
         return RAW_STREAM
     return MULTIPLEXED_STREAM
-
-
-class HandedOver(web.StreamResponse):
-    """What a handler returns when its connection has left HTTP: nothing more is written."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(status=status)
-        self.force_close()
-
-    @property
-    def prepared(self) -> bool:
-        return True
-
-    async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        return
 
 
 class Hijack:
@@ -126,7 +107,7 @@ class Hijack:
         """The handler's answer; for a relayed connection only when the session has ended."""
         if self._relay is not None:
             await self._relay.run()
-        return HandedOver(self._status)
+        return NothingMore(self._status)
 
 
 def can_be_handed_over(transport: asyncio.Transport) -> bool:

@@ -78,17 +78,16 @@ class ApiServer:
         call = Call(request, self._headers)
         try:
             response = await self._dispatch(call)
-        except ConnectionError:
-            raise  # the client went away; aiohttp drops the connection
         except SampanError as failure:
-            if call.begun:
-                raise _broken_off(request) from failure
-            response = self._refusal(status_of(failure), text_of(failure), call.version)
+            response = self._refusal(status_of(failure), text_of(failure), call)
         except Exception as error:
+            if isinstance(error, ConnectionError) and (call.begun or request.transport is None):
+                log.debug("%s %s: %s", request.method, request.raw_path, error)
+                return answers.NothingMore(500)
             log.exception("%s %s", request.method, request.raw_path)
-            if call.begun:
-                raise _broken_off(request) from error
-            response = self._refusal(500, str(error) or type(error).__name__, call.version)
+            response = self._refusal(500, str(error) or type(error).__name__, call)
+        if isinstance(response, answers.NothingMore):
+            return response  # the socket may be another's: not one byte more is read from it
         connection.release_held()
         log.debug(
             "%s %s %d %.1f ms",
@@ -110,20 +109,18 @@ class ApiServer:
         route, call.parameters = found
         return await route.target(call)
 
-    def _refusal(self, status: int, message: str, version: versions.Version | None) -> web.Response:
+    def _refusal(self, status: int, message: str, call: Call) -> web.StreamResponse:
+        if call.begun:
+            # Behind a head that said 200: the connection ends, the body does not.
+            log.warning("%s broken off: %s", call.request.raw_path, message)
+            return answers.NothingMore(status)
         if status == 304:
             return answers.nothing(304)
-        if version is not None and version < versions.FIRST_JSON_ERRORS:
+        if call.version is not None and call.version < versions.FIRST_JSON_ERRORS:
             response = answers.text(f"{message}\n")
             response.set_status(status)
             return response
         return answers.document({"message": message}, status)
-
-
-def _broken_off(request: BaseRequest) -> ConnectionError:
-    """A failure behind a head that said 200: the connection's end without an end of the body."""
-    log.warning("%s %s: broken off", request.method, request.raw_path)
-    return ConnectionResetError("the answer cannot be completed")
 
 
 def _target(raw: str) -> tuple[str, str, str]:

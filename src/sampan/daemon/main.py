@@ -12,6 +12,7 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -89,6 +90,7 @@ class Daemon:
         os.makedirs(self._options.exec_root, mode=0o711, exist_ok=True)
         zygote = Zygote(run_directory=self._options.exec_root, on_restart=_zygote_died)
         await zygote.start()
+        allow_open_files()
         self._handle_signals()
 
         from sampan.api.application import docker_api
@@ -151,6 +153,15 @@ class Daemon:
         if needing_restart:
             log.warning("changed, and used after a restart: %s", ", ".join(needing_restart))
         log.info("configuration reloaded")
+
+
+def allow_open_files() -> None:
+    """Use the hard limit of open files: each running container holds some.
+
+    Called behind the zygote's start: containers inherit the limits that the daemon was given.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _zygote_died(status: int) -> None:
