@@ -241,7 +241,7 @@ def test_every_verb_of_a_life(
             ("rename", name, name + "b"),
             ("rename", name + "b", name),
             ("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", name),
-            ("rm", "-v", name),
+            ("rm", "-f", "nope", name),
             ("rm", name),
         ]  # fmt: skip
         told = []

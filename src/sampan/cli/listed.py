@@ -11,7 +11,7 @@ from sampan.cli.failures import CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from sampan.cli.call import Call
     from sampan.cli.client import Client, Connection
@@ -46,11 +46,12 @@ def for_each(
 
 def _exchange(
     call: Call, method: str, path: Callable[[str], str], names: Sequence[str]
-) -> list[bytes | CommandError]:
-    """All requests first, then all answers."""
+) -> Iterator[bytes | CommandError]:
+    """All requests first, then the answers, each as soon as it and those before it are there."""
     client = call.client
     sent = [_send(client, method, path(name), index > 0) for index, name in enumerate(names)]
-    return [_receive(connection, method) for connection in sent]
+    for connection in sent:
+        yield _receive(connection, method)
 
 
 def _send(client: Client, method: str, path: str, fresh: bool) -> Connection | CommandError:

@@ -18,28 +18,24 @@ FLAGS = (
 
 
 def run(call: Call) -> int:
-    """Remove containers; with --force it is no failure that there is none."""
+    """Remove containers; with --force it is told, but no failure, that there is none."""
     values = query(v=call.on("volumes"), link=call.on("link"), force=call.on("force"))
-    gone = 0
-
-    def failed(name: str, error: CommandError) -> str:
-        nonlocal gone
-        if call.on("force") and isinstance(error, ApiError) and error.code == 404:
-            gone += 1
-        return error.message
-
     names = [name.strip("/") for name in call.args]
     if not all(names):
         raise CommandError("Container name cannot be empty")
-    status = for_each(
+    refused = 0
+
+    def failed(name: str, error: CommandError) -> str:
+        nonlocal refused
+        missing = isinstance(error, ApiError) and error.code == 404
+        refused += not (missing and call.on("force"))
+        return error.message
+
+    for_each(
         call,
         "DELETE",
         lambda name: f"/containers/{quote(name)}{values}",
         names=names,
         failed=failed,
     )
-    return 0 if status and call.on("force") and gone == _failures(call) else status
-
-
-def _failures(call: Call) -> int:
-    return len(call.args)
+    return 1 if refused else 0
