@@ -58,6 +58,7 @@ check: packages-test $(DEV_STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	MYPYPATH=src:tests $(BIN)/mypy --strict --explicit-package-bases benchmarks tests/support scripts/demo.py
 	$(BIN)/lint-imports --no-cache
 
 test: check

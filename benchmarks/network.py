@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 
 sys.path.append(os.path.join(os.path.dirname(__file__), os.pardir, "tests"))
 
@@ -82,9 +83,13 @@ def _attach_and_leave(
         began = time.perf_counter()
         for space in spaces:
             space.close()
-        wait_for(lambda before=before: world.links() == before, "the pairs are gone")
+        wait_for(partial(_has_links, world, before), "the pairs are gone")
         gone.append(time.perf_counter() - began)
     return made, configured, gone
+
+
+def _has_links(world: World, expected: list[str]) -> bool:
+    return world.links() == expected
 
 
 def _delete(world: World, network: BridgeNetwork) -> list[float]:

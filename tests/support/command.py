@@ -45,20 +45,23 @@ def run(
     """
     if isinstance(stdin, str):
         stdin = stdin.encode()
-    feed = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
-    try:
-        done = subprocess.run(
-            argv, capture_output=True, env=env, timeout=timeout_s, check=False, **feed
-        )  # type: ignore[call-overload]
-    except subprocess.TimeoutExpired as error:
-        raise AssertionError(
-            f"{' '.join(argv)}: no end after {timeout_s:g} s; stdout {error.stdout!r}, stderr {error.stderr!r}"
-        ) from None
-    result = Result(
+    with subprocess.Popen(
         argv,
-        done.returncode,
-        done.stdout.decode(errors="replace"),
-        done.stderr.decode(errors="replace"),
+        stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=env,
+    ) as process:
+        try:
+            out, err = process.communicate(stdin, timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            raise AssertionError(
+                f"{' '.join(argv)}: no end after {timeout_s:g} s; stdout {out!r}, stderr {err!r}"
+            ) from None
+    result = Result(
+        argv, process.returncode, out.decode(errors="replace"), err.decode(errors="replace")
     )
     assert not check or result.code == 0, result
     return result

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import docker
+import docker  # type: ignore[import-untyped]
 
 from support.command import DockerCLI, run
 from support.http import Answer, Connection
