@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 from sampan.shim import launching
 from sampan.shim.helper import Helper
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
     from sampan.shim.loop import Loop
     from sampan.shim.protocol import SpawnOrder, StreamOptions
+
+
+STOP_ATTEMPTS = 50
+STOP_PAUSE_S = 0.001
 
 
 class ExecProcess:
@@ -42,6 +47,8 @@ class ExecProcess:
         while fresh:
             for pid in fresh:
                 kill(pid, signal.SIGSTOP)
+            for pid in fresh:
+                wait_stopped(pid)
             known += fresh
             fresh = [child for pid in known for child in children(pid) if child not in known]
         for pid in reversed(known):
@@ -97,6 +104,19 @@ def children(pid: int) -> list[int]:
     except (FileNotFoundError, ProcessLookupError):
         pass
     return found
+
+
+def wait_stopped(pid: int) -> None:
+    """A stopped process forks no more; one in an uninterruptible call does not either, for now."""
+    for _ in range(STOP_ATTEMPTS):
+        try:
+            with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+                state = file.read(4096).rpartition(b") ")[2][:1]
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        if state != b"R" and state != b"S":
+            return
+        time.sleep(STOP_PAUSE_S)
 
 
 def kill(pid: int, number: int) -> None:

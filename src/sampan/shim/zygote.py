@@ -19,7 +19,7 @@ import sys
 from sampan.linux import syscalls as kernel
 from sampan.linux.cgroups.manager import open_cgroup
 from sampan.runtime import launch
-from sampan.shim import process, protocol
+from sampan.shim import pipes, process, protocol
 from sampan.shim.loop import READ, Loop
 
 TYPE_CHECKING = False
@@ -43,6 +43,7 @@ def main(fd: int) -> NoReturn:
     sock = socket.socket(fileno=fd)
     os.set_inheritable(fd, False)
     launch.warm()
+    pipes.warm()
     open_cgroup("/warm")  # loads the modules of this machine's hierarchy, and makes nothing
     gc.collect()
     gc.freeze()  # children share these pages as long as no collection touches them
