@@ -180,6 +180,20 @@ async def test_exec_with_the_body_behind_the_head(api: Api) -> None:
     writer.close()
 
 
+async def test_exec_with_a_body_in_chunks(api: Api) -> None:
+    await api.container()
+    _, answer = await api.ask("POST", "/containers/box/exec", {"Cmd": ["cat"], "AttachStdin": True})
+    reader, writer = await api.raw()
+    writer.write(
+        f"POST /exec/{answer['Id']}/start HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n"
+        "Content-Type: application/json\r\n\r\n2\r\n{}\r\n0\r\n\r\n".encode()
+    )
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
+    writer.write(b"in")
+    assert await reader.readexactly(2) == b"in"
+    writer.close()
+
+
 async def test_an_exec_that_cannot_start(api: Api) -> None:
     await api.container()
     _, answer = await api.ask("POST", "/containers/box/exec", {"Cmd": ["nosuch"], "Tty": True})

@@ -228,3 +228,19 @@ def test_the_status_of_docker_ps(state: State, text: str) -> None:
 
 def test_the_command_of_docker_ps() -> None:
     assert command("sh", ["-c", "echo a b", "x"]) == "sh -c 'echo a b' x"
+
+
+async def test_every_route_of_docker_is_built_or_named(
+    api: Api, description: dict[str, Any]
+) -> None:
+    """A route of the description is never an unknown page: it works, or says what is missing."""
+    unknown = []
+    for path, methods in description["paths"].items():
+        concrete = path.replace("{id}", "nosuch").replace("{name}", "nosuch")
+        for method in methods:
+            if method == "parameters" or path in ("/events", "/containers/{id}/attach/ws"):
+                continue
+            status, answer = await api.ask(method.upper(), f"/v1.55{concrete}")
+            if status == 404 and isinstance(answer, dict) and answer["message"] == "page not found":
+                unknown.append(f"{method} {path}")
+    assert not unknown

@@ -24,6 +24,7 @@ _HIJACKING = re.compile(
     rb"POST (?:https?://[^/ ]*)?(?:/v[0-9.]+)?/(?:containers/[^/ ]+/attach|exec/[^/ ]+/start)[? ]"
 )
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 _HEAD_LIMIT_BYTES = 256 << 10
 
 
@@ -62,6 +63,9 @@ class Connection(RequestHandler):
             return
         self._head = b""
         if end < 4 or _HIJACKING.match(data) is None:
+            super().data_received(data)
+            return
+        if _CHUNKED.search(data, 0, end):  # its end is the parser's to find
             super().data_received(data)
             return
         length = _CONTENT_LENGTH.search(data, 0, end)
