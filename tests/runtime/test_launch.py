@@ -280,6 +280,8 @@ def test_reaper_forwards_and_reaps(bundle: Bundle) -> None:
     os.close(writer)
     os.close(null)
     assert os.read(reader, 100) == b"2\n"
+    with open(f"/proc/{container.pid}/cmdline", "rb") as file:
+        assert file.read().startswith(b"/sbin/docker-init\0--\0sh\0-c\0")
     pidfd.send_signal(container.pidfd, 15)
     assert bundle.end(container) == 9
     assert int(os.read(reader, 100)) <= 5

@@ -10,7 +10,7 @@ from sampan.linux import syscalls as sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _before_fork = ctypes.pythonapi.PyOS_BeforeFork
 _after_fork_parent = ctypes.pythonapi.PyOS_AfterFork_Parent
@@ -129,6 +129,21 @@ def clone(
         else:
             _after_fork_parent()
     return pid, pidfd
+
+
+def argument_area() -> tuple[int, int]:
+    """(address, bytes) of this process's command line; the same in its forks. See proc_pid_stat(5)."""
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    return start, end - start
+
+
+def set_title(area: tuple[int, int], words: Sequence[bytes]) -> None:
+    """Show other words as this process's command line, cut to the room that `argument_area` tells."""
+    address, size = area
+    title = b"\0".join(words)[: max(0, size - 1)]
+    ctypes.memmove(address, title.ljust(size, b"\0"), size)
 
 
 def set_limit(name: str, soft: int, hard: int, *, pid: int = 0) -> None:

@@ -20,27 +20,30 @@ _NOT_FORWARDED = frozenset(
 )
 
 
-def attend(pid: int, fd: int, console_fd: int | None) -> int:
+class Signals:
+    """Catches the signals that are to be passed on, from before there is somebody to pass them to."""
+
+    def __init__(self) -> None:
+        self.reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in signal.valid_signals() - _NOT_FORWARDED:
+            try:
+                signal.signal(number, _noted)
+            except (OSError, ValueError):
+                continue  # reserved by the C library
+
+
+def attend(signals: Signals, pid: int, fd: int, console_fd: int | None) -> int:
     """Pass signals and terminal bytes on until the child `pid` ends; returns its exit code.
 
     128 + the number for one that a signal ended, as a shell shows it.
     """
-    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    former = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    for number in signal.valid_signals() - _NOT_FORWARDED:
-        try:
-            signal.signal(number, _noted)
-        except (OSError, ValueError):
-            continue  # reserved by the C library
     modes = _raw_terminal(console_fd)
     try:
-        _Relay(fd, reader, console_fd).run()
+        _Relay(fd, signals.reader, console_fd).run()
     finally:
-        signal.set_wakeup_fd(former)
         if modes is not None:
             termios.tcsetattr(0, termios.TCSADRAIN, modes)
-        os.close(reader)
-        os.close(writer)
     return pidfd.exit_code(os.waitpid(pid, 0)[1])
 
 

@@ -7,11 +7,12 @@ are mounted meanwhile.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys as python
 from time import monotonic_ns
 
-from sampan.linux import namespaces, netlink, rooted, seqpacket
+from sampan.linux import namespaces, netlink, process, rooted, seqpacket
 from sampan.linux import syscalls as sys
 from sampan.runtime import console, hooks, messages, rootfs, settle
 
@@ -44,6 +45,7 @@ class Birth:
         "pid",
         "plan",
         "progress",
+        "reaper_area",
         "seccomp_program",
         "settler",
         "sock",
@@ -75,6 +77,7 @@ class Birth:
         self.agent = agent
         self.progress = messages.Progress()
         self.settler: Settler | None = None
+        self.reaper_area = process.argument_area() if launch.reaper else None
         self.joined = False
         self.pid = 0
 
@@ -95,7 +98,12 @@ def run(birth: Birth) -> None:
 
 
 def forget_imports() -> None:
-    """Import nothing any more: in the container the module search path leads into the image."""
+    """Import nothing any more, and collect no garbage.
+
+    In the container the module search path leads into the image. And a collection would copy most
+    of the memory that is shared with the parent, and run finalizers that are the parent's affair.
+    """
+    gc.disable()
     python.meta_path.clear()
     python.path.clear()
 
@@ -279,7 +287,7 @@ def _become_program(birth: Birth) -> None:
         table = birth.plan.hooks["startContainer"]
         hooks.run_hooks("startContainer", table, _state(birth, "created"))
     assert birth.settler is not None
-    birth.settler.become_program(birth.sock, reap=birth.launch.reaper)
+    birth.settler.become_program(birth.sock, reaper_area=birth.reaper_area)
 
 
 def _expect(birth: Birth, kind: bytes) -> dict[str, Any]:

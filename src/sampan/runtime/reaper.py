@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from sampan.errors import RuntimeFailure
+from sampan.linux import process
 from sampan.linux import syscalls as sys
 from sampan.runtime import messages, program
 
@@ -22,15 +23,20 @@ _SIGTTIN = 21
 _SIGTTOU = 22
 # what the kernel sends about this process itself is not for the child
 _OWN = frozenset((sys.SIGCHLD, _SIGTTIN, _SIGTTOU))
+_TITLE = b"/sbin/docker-init"  # what `docker run --init` shows
 _ALL = b"\xff" * 128
 
 
-def run(path: str, identity: Identity, sock: Socket) -> None:
-    """Start the program as a child and stay until it ends; never returns."""
+def run(path: str, identity: Identity, sock: Socket, area: tuple[int, int]) -> None:
+    """Start the program as a child and stay until it ends; never returns.
+
+    `area` is the memory of the command line, which shows the machine's paths until then.
+    """
     sys.libc.sigprocmask(sys.SIG_SETMASK, _ALL, None)
     child = os.fork()  # not clone3(2), which docker's filter answers with ENOSYS
     if child == 0:
         _be_child(path, identity, sock)
+    process.set_title(area, [_TITLE, b"--", *map(os.fsencode, identity.args)])
     sock.close()
     sys.close_range(0)
     os._exit(_attend(child))

@@ -110,8 +110,11 @@ class Settler:
         progress.at("exec")
         self.path = program.find(who)
 
-    def become_program(self, sock: Socket, *, reap: bool = False) -> None:
-        """Close what is not the program's, load the filter, exec; returns never."""
+    def become_program(self, sock: Socket, *, reaper_area: tuple[int, int] | None = None) -> None:
+        """Close what is not the program's, load the filter, exec; returns never.
+
+        With `reaper_area` (see `linux.process.argument_area`) this process stays as a reaper.
+        """
         first = 3 + self.preserve_fds
         sys.close_range(first, flags=sys.CLOSE_RANGE_CLOEXEC)
         for fd in range(3, first):
@@ -121,8 +124,8 @@ class Settler:
             self._load_filter(self.seccomp_program)
         identity.finish(self.identity, keep_admin=self._keep_admin)
         self.progress.at("exec", self.path)
-        if reap:
-            reaper.run(self.path, self.identity, sock)
+        if reaper_area is not None:
+            reaper.run(self.path, self.identity, sock, reaper_area)
         else:
             program.become(self.path, self.identity)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sampan.runtime.dispatch import Context
+    from sampan.runtime.foreground import Signals
     from sampan.runtime.launch import Container
     from sampan.runtime.options import Values
 
@@ -37,16 +38,15 @@ def run(context: Context, options: Values, arguments: list[str]) -> int:
     detached = options.flag("detach")
     _check_console(config, options, detached=detached)
     _take_our_size(config.get("process") or {})
+    signals = None if detached else _catch_signals()
     record, container = _create(context, options, container_id, config, bundle)
     from sampan.runtime import verbs
 
     try:
         start_record(context, record)
-        if detached:
+        if signals is None:
             return 0
-        from sampan.runtime import foreground
-
-        return foreground.attend(container.pid, container.pidfd, container.console_fd)
+        return _attend(signals, container.pid, container.pidfd, container.console_fd)
     except BaseException:
         if detached:
             verbs.remove(context, record, force=True)
@@ -108,6 +108,7 @@ def execute(context: Context, options: Values, arguments: list[str]) -> int:
     _check_terminal(terminal, options, detached=detached)
     _take_our_size(raw)
     preserve = options.number("preserve-fds") or 0
+    signals = None if detached else _catch_signals()
     done = process.execute(
         record.pid,
         raw,
@@ -122,12 +123,21 @@ def execute(context: Context, options: Values, arguments: list[str]) -> int:
     _hand_over(done.console_fd, options)
     if pid_file := options.text("pid-file"):
         write_atomically(pid_file, str(done.pid).encode(), 0o644)
-    if detached:
+    if signals is None:
         return 0
+    return _attend(signals, done.pid, done.pidfd, done.console_fd)
+
+
+def _catch_signals() -> Signals:
+    from sampan.runtime import foreground  # with `signal` and `termios`: not for a detached start
+
+    return foreground.Signals()
+
+
+def _attend(signals: Signals, pid: int, fd: int, console_fd: int | None) -> int:
     from sampan.runtime import foreground
 
-    console_fd = None if options.text("console-socket") else done.console_fd
-    return foreground.attend(done.pid, done.pidfd, console_fd)
+    return foreground.attend(signals, pid, fd, console_fd)
 
 
 def _check_running(record: Record, options: Values) -> None:
