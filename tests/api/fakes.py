@@ -164,7 +164,10 @@ class FakeContainers:
 
     def get(self, reference: str) -> Container:
         for container in self.all.values():
-            if container.id.startswith(reference) or container.name == reference.lstrip("/"):
+            if container.name == reference.lstrip("/"):
+                return container
+        for container in self.all.values():
+            if container.id.startswith(reference):
                 return container
         raise NotFound(f"No such container: {reference}")
 

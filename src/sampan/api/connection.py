@@ -48,12 +48,14 @@ class Connection(RequestHandler):
             self.held += data
         elif self._body_left:
             self._feed_body(data)
-        elif self._head or (
-            b"POST ".startswith(data[:5]) and self._current_request is None and not self._messages
-        ):
+        elif self._head or (b"POST ".startswith(data[:5]) and self._is_idle()):
             self._feed_head(self._head + data)
         else:
             super().data_received(data)
+
+    def _is_idle(self) -> bool:
+        """Whether what comes now begins a request: aiohttp's loop waits for one."""
+        return self._waiter is not None and not self._waiter.done()
 
     def _feed_head(self, data: bytes) -> None:
         """Parse `data` up to the end of a hijacking request; hold the rest."""
