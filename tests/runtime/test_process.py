@@ -65,6 +65,16 @@ def test_process_of_its_own(bundle: Bundle) -> None:
     assert got.lines == ["1000", "/home/user", "y /home/user", "CapEff:\t0000000000000000"]
 
 
+def test_limits_are_the_containers(bundle: Bundle) -> None:
+    """As under runc, unless the process names its own: else an exec would have the machine's."""
+    bundle.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 78}]
+    container = bundle.start("sleep", "1000")
+    show = ("sh", "-c", "ulimit -Sn; ulimit -Hn")
+    assert bundle.execute(container, *show, rlimits=None).lines == ["77", "78"]
+    own = [{"type": "RLIMIT_NOFILE", "soft": 50, "hard": 60}]
+    assert bundle.execute(container, *show, rlimits=own).lines == ["50", "60"]
+
+
 def test_terminal(bundle: Bundle) -> None:
     container = bundle.start("sleep", "1000")
     raw = {**bundle.process, "args": ["sh", "-c", "tty; stty size"], "terminal": True}

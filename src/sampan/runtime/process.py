@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from sampan.runtime.settle import Settler
 
 
+_CONFINEMENT = ("apparmorProfile", "rlimits", "selinuxLabel")
+
+
 class Exec:
     """A running process of a container, a child of the caller, who owns the descriptors."""
 
@@ -88,7 +91,7 @@ def execute(
             process is gone then.
     """
     warnings: list[str] = []
-    who = identity.prepare(raw, warnings)
+    who = identity.prepare(_with_confinement(raw, config), warnings)
     linux = config.get("linux") or {}
     if seccomp_program is None and linux.get("seccomp"):
         seccomp_program = _compile(linux["seccomp"], seccomp_cache)
@@ -120,6 +123,13 @@ def execute(
     finally:
         if settler.agent is not None:
             settler.agent.sock.close()
+
+
+def _with_confinement(raw: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """`raw` under the container's limits and labels where it names none of its own, as runc has it."""
+    own = config.get("process") or {}
+    missing = {name: own[name] for name in _CONFINEMENT if own.get(name) and not raw.get(name)}
+    return {**raw, **missing}
 
 
 def _compile(profile: Mapping[str, Any], cache: str | None) -> bytes:
