@@ -97,9 +97,7 @@ def _gid(group: str, groups: list[tuple[str, int, list[str]]]) -> int:
             return number
     if group.isdecimal():
         return _number(group)
-    raise RuntimeFailure(
-        "user", f"unable to find group {group}: no matching entries in group file"
-    )
+    raise RuntimeFailure("user", f"unable to find group {group}: no matching entries in group file")
 
 
 def _number(text: str) -> int:
