@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import pty
 import select
@@ -193,11 +194,12 @@ class DockerCLI:
         )
 
 
+@functools.cache
 def docker_clis() -> dict[str, str]:
     """The docker command lines of this machine, version → path, newest first."""
     found: dict[tuple[int, ...], tuple[str, str]] = {}
-    for directory in (*os.environ.get("PATH", os.defpath).split(":"), "/usr/local/bin", "/usr/bin"):
-        path = os.path.join(directory, "docker")
+    directories = (*os.environ.get("PATH", os.defpath).split(":"), "/usr/local/bin", "/usr/bin")
+    for path in dict.fromkeys(os.path.realpath(f"{directory}/docker") for directory in directories):
         if not os.access(path, os.X_OK):
             continue
         done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
