@@ -180,3 +180,26 @@ def test_the_host_interpreter_cannot_be_replaced(machine: Machine) -> None:
     done = machine("enter", "cc", "trap", "-I", "-S", "-c", script, check=False)
     assert done.code == 1
     assert "Read-only file system" in done.err or "Text file busy" in done.err, done
+
+
+def test_entering_takes_no_descriptor_along(machine: Machine) -> None:
+    """Neither to the command nor for a link of the container's that leads through one."""
+    import subprocess
+
+    leaked = os.open("/bin", os.O_RDONLY)
+    link = f"/proc/self/fd/{leaked}/sh"
+    machine("run", "-d", "--name", "cc", "--network", "none", "host", "sleep", "1000")
+    machine("exec", "cc", "ln", "-sf", link, "/usr/local/bin/trap")
+    try:
+        done = [
+            subprocess.run(
+                [SAMPAN, "enter", "cc", *command],
+                env=machine.environ, stdin=subprocess.DEVNULL, capture_output=True,
+                pass_fds=[leaked], timeout=60, check=False,
+            )
+            for command in (["ls", "/proc/self/fd"], ["trap", "-c", "echo out"])
+        ]  # fmt: skip
+    finally:
+        os.close(leaked)
+    assert done[0].stdout.split() == [b"0", b"1", b"2", b"3"]
+    assert (done[1].returncode, done[1].stdout) == (127, b"")

@@ -92,6 +92,8 @@ def _join(pid: int, pidfd: int) -> None:
     sys.meta_path.clear()
     if flags:
         syscalls.setns(pidfd, flags)
+    # Neither the command nor a link to /proc/self/fd/N shall lead to what the caller had open.
+    syscalls.close_range(3)
     if "user" in kinds:
         os.setgroups([])
         os.setresgid(0, 0, 0)
