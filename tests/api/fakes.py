@@ -126,6 +126,9 @@ class FakeContainers:
         self.attach_failure: Exception | None = None
         self.last_stream: Any = None
 
+    def layer_directories(self, container: Container) -> dict[str, str]:
+        return {"LowerDir": "/l", "MergedDir": "/m", "UpperDir": "/u", "WorkDir": "/w"}
+
     async def create(
         self,
         *,

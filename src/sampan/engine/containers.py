@@ -318,6 +318,21 @@ class Containers:
         written = await asyncio.to_thread(self._services.snapshots.usage_bytes, container.id)
         return written, written + self._image_size(container)
 
+    def layer_directories(self, container: Container) -> dict[str, str]:
+        """Docker's `GraphDriver.Data`: where the container's overlay has its directories.
+
+        Nothing is mounted at `MergedDir` on the host: the overlay is in the container's own mount
+        namespace, see /proc/PID/root.
+        """
+        (mount,) = self._services.snapshots.mounts(container.id)[:1]
+        options = dict(option.partition("=")[::2] for option in mount.options)
+        return {
+            "LowerDir": options.get("lowerdir", ""),
+            "MergedDir": f"{container.directory}/rootfs",
+            "UpperDir": options.get("upperdir", ""),
+            "WorkDir": options.get("workdir", ""),
+        }
+
     def _image_size(self, container: Container) -> int:
         try:
             return self._images.resolve(container.image[0]).size

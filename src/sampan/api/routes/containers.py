@@ -90,7 +90,12 @@ class ContainerRoutes:
     async def inspect(self, call: Call) -> web.StreamResponse:
         container = self._containers.get(call.parameters[0])
         size = await self._containers.size(container.id) if call.flag("size") else None
-        document = shapes.inspected(container, self._engine.networking.settings(container), size)
+        document = shapes.inspected(
+            container,
+            self._engine.networking.settings(container),
+            self._containers.layer_directories(container),
+            size,
+        )
         return answers.document(versions.answer("container", document, call.version))
 
     async def top(self, call: Call) -> web.StreamResponse:

@@ -55,9 +55,15 @@ EMPTY_LISTS_IN_HOST_CONFIG = (
 
 
 def inspected(
-    container: Container, network_settings: dict[str, Any], size: tuple[int, int] | None = None
+    container: Container,
+    network_settings: dict[str, Any],
+    layers: dict[str, str],
+    size: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
-    """The answer of `GET /containers/{id}/json`; `size` is (writable layer, with image) in bytes."""
+    """The answer of `GET /containers/{id}/json`.
+
+    `layers` are the directories of its overlay; `size` is (writable layer, with image) in bytes.
+    """
     record = container.record
     directory = container.directory
     has_files = bool(record.state.started_ns)
@@ -81,7 +87,7 @@ def inspected(
         "AppArmorProfile": _apparmor_profile(record.host_config),
         "ExecIDs": list(container.exec_ids) or None,
         "HostConfig": host_config(record.host_config),
-        "GraphDriver": {"Name": "overlay2", "Data": None},
+        "GraphDriver": {"Name": "overlay2", "Data": layers},
         "Mounts": mounts(container),
         "Config": config(record.config),
         "NetworkSettings": network_settings,
