@@ -13,7 +13,8 @@ import pytest
 
 from sampan.errors import RuntimeFailure
 from sampan.linux import capabilities, pidfd, process, pty
-from sampan.runtime import identity, launch
+from sampan.linux.cgroups.manager import open_cgroup
+from sampan.runtime import identity
 from sampan.runtime.trace import Trace
 from support.waiting import wait_for
 
@@ -380,7 +381,7 @@ def test_container_dies_with_its_parent(bundle: Bundle) -> None:
     os.waitpid(shim, 0)
     assert pidfd.ended(fd, 10)
     os.close(fd)
-    cgroup = launch.cgroups.open_cgroup(bundle.linux["cgroupsPath"])
+    cgroup = open_cgroup(bundle.linux["cgroupsPath"])
     cgroup.delete()
 
 
@@ -418,7 +419,7 @@ def test_helper_that_launches_for_its_parent(bundle: Bundle, reaper: bool) -> No
     if "no idmapped mounts" in said:
         pytest.skip(said)
     assert pidfd.exit_code(os.waitpid(int(said), 0)[1]) == 5
-    launch.cgroups.open_cgroup(bundle.linux["cgroupsPath"]).delete()
+    open_cgroup(bundle.linux["cgroupsPath"]).delete()
 
 
 def test_trace_names_the_stages(bundle: Bundle) -> None:
@@ -529,7 +530,7 @@ def test_failure_names_its_stage_and_leaves_nothing(bundle: Bundle, what: str, s
     assert sorted(os.listdir("/proc/self/fd")) == descriptors
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
-    cgroup = launch.cgroups.open_cgroup(bundle.linux["cgroupsPath"])
+    cgroup = open_cgroup(bundle.linux["cgroupsPath"])
     assert not cgroup.exists()
 
 

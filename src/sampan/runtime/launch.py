@@ -11,31 +11,27 @@ they run in reverse order and what was made is gone. Source: OCI runtime-spec 1.
 
 from __future__ import annotations
 
-import errno
 import os
 
 from sampan.errors import RuntimeFailure
-from sampan.linux import capabilities, namespaces, netlink, pidfd, process, seccomp, seqpacket
-from sampan.linux import syscalls as sys
+from sampan.linux import capabilities, pidfd, seqpacket
 from sampan.linux.cgroups import layout as cgroup_layout
-from sampan.linux.cgroups import manager as cgroups
-from sampan.runtime import hooks, identity, init, messages, notify
-from sampan.runtime.cgroup_mounts import CgroupView
-from sampan.runtime.messages import os_failure
+from sampan.runtime import identity, init, messages, preparation, support
+from sampan.runtime.cloning import clone_init
+from sampan.runtime.messages import file_name, os_failure
 from sampan.runtime.plan import Plan
-from sampan.runtime.rootfs import Trees, map_tree, open_source
 from sampan.runtime.trace import Trace
+from sampan.runtime.undo import Undo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
-    from sampan.linux.cgroups.base import Cgroup, Gate
+    from sampan.linux.cgroups.base import Cgroup
     from sampan.linux.mounts import Mount
     from sampan.linux.netlink import VethEndpoint
     from sampan.linux.seqpacket import Socket
-    from sampan.runtime.notify import Agent
 
 
 class Launch:
@@ -192,32 +188,6 @@ def start_over(sock: Socket, *, told: bool = False) -> None:
     messages.receive(sock)
 
 
-class Undo:
-    """Releases of what was acquired, run in reverse order; the first failure of one is noted."""
-
-    __slots__ = ("_steps",)
-
-    def __init__(self) -> None:
-        self._steps: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
-
-    def add(self, release: Callable[..., object], *arguments: Any) -> None:
-        self._steps.append((release, arguments))
-
-    def run(self, failure: BaseException | None = None) -> None:
-        """Release everything; what fails on the way becomes a note on `failure`."""
-        while self._steps:
-            release, arguments = self._steps.pop()
-            try:
-                release(*arguments)
-            except (OSError, RuntimeFailure) as error:
-                if failure is not None:
-                    failure.add_note(f"while undoing: {error}")
-
-    def forget(self) -> None:
-        """Keep everything."""
-        self._steps.clear()
-
-
 def warm() -> None:
     """Read once what every start needs and never changes; the zygote does it before it forks."""
     identity.available_capabilities()
@@ -239,7 +209,7 @@ def create(launch: Launch) -> Container:
     try:
         return _create(launch, undo)
     except OSError as error:
-        failure = os_failure("create", error, _name(error))
+        failure = os_failure("create", error, file_name(error))
         undo.run(failure)
         raise failure from error
     except BaseException as error:
@@ -247,21 +217,19 @@ def create(launch: Launch) -> Container:
         raise
 
 
-def _name(error: OSError) -> str | None:
-    return error.filename if isinstance(error.filename, str) else None
-
-
 def _create(launch: Launch, undo: Undo) -> Container:
     trace = launch.trace
     plan = Plan(launch.config, launch.bundle)
     warnings: list[str] = []
     who = identity.prepare(plan.process, warnings)
-    cgroup = _open_cgroup(launch, plan)
+    cgroup = preparation.open_cgroup(launch, plan)
+    if cgroup is not None:
+        undo.add(cgroup.delete)
     ours, theirs = seqpacket.pair()
     closing = Undo()  # what only init needs
     closing.add(theirs.close)
     try:
-        trees = _open_trees(plan, launch)
+        trees = preparation.open_trees(plan, launch)
         closing.add(trees.close)
         birth = init.Birth(
             launch,
@@ -269,16 +237,14 @@ def _create(launch: Launch, undo: Undo) -> Container:
             who,
             theirs,
             trees,
-            gate=_gate(launch, cgroup, plan, closing),
-            view=_view(cgroup, plan),
-            seccomp_program=_seccomp(launch, plan),
-            agent=_agent(launch, plan, closing),
+            gate=preparation.gate(launch, cgroup, plan, closing),
+            view=preparation.view(cgroup, plan),
+            seccomp_program=preparation.filter_program(launch, plan),
+            agent=preparation.agent(launch, plan, closing),
         )
         if trace:
             trace.mark("plan")
-        if cgroup is not None:
-            undo.add(cgroup.delete)
-        pid, fd = _clone(plan, birth, ours, cgroup)
+        pid, fd = clone_init(plan, birth, ours, cgroup)
     except BaseException:
         ours.close()
         raise
@@ -304,13 +270,13 @@ def _raise_up(
 ) -> Container:
     """The machine's side: mappings, cgroup, network, hooks; until init is ready."""
     try:
-        _support(launch, plan, pid, sock, cgroup, undo)
-    except (OSError, RuntimeFailure) as error:
-        _prefer_what_init_says(sock, error)
+        support.support(launch, plan, pid, sock, cgroup, undo)
+    except (OSError, RuntimeFailure):
+        _prefer_what_init_says(sock)
         raise
     kind, body, fds = messages.receive(sock)
     if kind == messages.HOOKS:
-        _run_runtime_hooks(launch, plan, pid)
+        support.run_hooks(launch, plan, pid)
         messages.send(sock, messages.HOOKED)
         kind, body, fds = messages.receive(sock)
     if kind != messages.READY:
@@ -333,312 +299,10 @@ def _raise_up(
     )
 
 
-def _prefer_what_init_says(sock: Socket, error: BaseException) -> None:
-    """A broken connection is only the echo of init's own failure: raise that one."""
-    if isinstance(error, BrokenPipeError | ConnectionResetError):
+def _prefer_what_init_says(sock: Socket) -> None:
+    """If init has failed, what fails on this side is only the echo: raise its own words."""
+    sock.setblocking(False)
+    try:
         messages.receive(sock)
-
-
-def _support(
-    launch: Launch, plan: Plan, pid: int, sock: Socket, cgroup: Cgroup | None, undo: Undo
-) -> None:
-    trace = launch.trace
-    if "user" in plan.new:
-        _map(plan, pid)
-        messages.send(sock, messages.MAPPED)
-    if cgroup is not None:
-        if _made_after_clone(launch, plan):
-            cgroup.adopt(pid)
-            cgroup.create()
-        cgroup.apply(plan.resources)
-        if launch.systemd_cgroup and plan.has("user"):
-            cgroup.add(pid)
-        if trace:
-            trace.mark("cgroup")
-    for endpoint in launch.endpoints:
-        _attach(endpoint, pid, undo)
-    if launch.endpoints and trace:
-        trace.mark("network")
-    _move_devices(plan, pid)
-    _set_oom_score(plan, pid)
-    messages.send(sock, messages.JOINED, {"pid": pid})
-
-
-def _map(plan: Plan, pid: int) -> None:
-    uids, gids = plan.linux.get("uidMappings") or (), plan.linux.get("gidMappings") or ()
-    try:
-        namespaces.write_mappings(pid, uids, gids)
-    except OSError as error:
-        raise os_failure("uid_map", error, _name(error)) from error
-
-
-def _attach(endpoint: VethEndpoint, pid: int, undo: Undo) -> None:
-    try:
-        netlink.create_veth(endpoint, netns_pid=pid)
-    except OSError as error:
-        raise os_failure("network", error, endpoint.host_name) from error
-    undo.add(netlink.delete_link, endpoint.host_name)
-
-
-def _move_devices(plan: Plan, pid: int) -> None:
-    devices = plan.linux.get("netDevices")
-    if devices:
-        from sampan.runtime import network_devices
-
-        network_devices.move(devices, pid)
-
-
-def _set_oom_score(plan: Plan, pid: int) -> None:
-    score = plan.process.get("oomScoreAdj")
-    if score is None:
-        return
-    path = f"/proc/{pid}/oom_score_adj"
-    try:
-        namespaces.write_file(path, str(score).encode())
-    except OSError as error:
-        if error.errno == errno.EACCES and plan.has("user"):
-            return  # lowering it needs a capability that a rootless parent does not have either
-        raise os_failure("oom_score_adj", error, path) from error
-
-
-def _run_runtime_hooks(launch: Launch, plan: Plan, pid: int) -> None:
-    config = launch.config
-    state = hooks.state_document(
-        launch.container_id,
-        "creating",
-        pid,
-        launch.bundle,
-        config.get("annotations"),
-        config.get("ociVersion") or "",
-    )
-    for kind in ("prestart", "createRuntime"):
-        if kind in plan.hooks:
-            hooks.run_hooks(kind, plan.hooks[kind], state)
-
-
-def _open_cgroup(launch: Launch, plan: Plan) -> Cgroup | None:
-    path = plan.linux.get("cgroupsPath")
-    if not path:
-        return None
-    return cgroups.open_cgroup(path, systemd=launch.systemd_cgroup)
-
-
-def _gate(launch: Launch, cgroup: Cgroup | None, plan: Plan, closing: Undo) -> Gate | None:
-    if cgroup is None or (launch.systemd_cgroup and plan.has("user")):
-        return None
-    made = plan.has("user")
-    if made:
-        cgroup.create()  # its files are opened on this side: init will not have the right
-        _delegate(cgroup, plan)
-    gate = cgroup.gate(made=made)
-    closing.add(gate.close)
-    return gate
-
-
-def _made_after_clone(launch: Launch, plan: Plan) -> bool:
-    """Is the cgroup made after the clone? Not for a user namespace, whose init needs open files."""
-    return launch.systemd_cgroup or not plan.has("user")
-
-
-def _delegate(cgroup: Cgroup, plan: Plan) -> None:
-    """Give the cgroup to the container's root; config-linux.md, "Cgroup ownership"."""
-    writable = any(
-        step.mount.type in ("cgroup", "cgroup2") and not step.options.flags & sys.MS_RDONLY
-        for step in plan.mounts
-    )
-    if "cgroup" in plan.new and writable:
-        for row in plan.linux.get("uidMappings") or ():
-            if row["containerID"] == 0:
-                cgroup.delegate(row["hostID"])
-
-
-def _view(cgroup: Cgroup | None, plan: Plan) -> CgroupView | None:
-    if not any(step.mount.type in ("cgroup", "cgroup2") for step in plan.mounts):
-        return None
-    layout = cgroup_layout.layout()
-    paths = cgroup.paths() if cgroup is not None else _own_paths(layout)
-    return CgroupView(layout, paths, private=plan.has("cgroup"))
-
-
-def _own_paths(layout: cgroup_layout.Layout) -> dict[str, str]:
-    """Where a container without a cgroup of its own is: where this process is."""
-    with open("/proc/self/cgroup", encoding="utf-8") as file:
-        own = cgroup_layout.parse_own(file.read())
-    paths = {}
-    for hierarchy in layout.hierarchies:
-        path = cgroup_layout.own_path(own, hierarchy.controllers, hierarchy.mount_root)
-        paths.update(dict.fromkeys(hierarchy.controllers, hierarchy.root + path))
-    if layout.unified:
-        paths[""] = layout.unified + cgroup_layout.own_path(own, ("",), layout.unified_mount_root)
-    return paths
-
-
-def _seccomp(launch: Launch, plan: Plan) -> bytes | None:
-    profile = plan.linux.get("seccomp")
-    if launch.seccomp_program is not None:
-        return launch.seccomp_program
-    if not profile:
-        return None
-    if launch.seccomp_cache:
-        return seccomp.cached_program(profile, launch.seccomp_cache)[0]
-    return seccomp.compile_profile(profile)
-
-
-def _agent(launch: Launch, plan: Plan, closing: Undo) -> Agent | None:
-    config = launch.config
-    version = config.get("ociVersion") or ""
-    state = hooks.state_document(
-        launch.container_id, "creating", 0, launch.bundle, config.get("annotations"), version
-    )
-    agent = notify.connect_agent(plan.linux.get("seccomp"), state, version)
-    if agent is not None:
-        closing.add(agent.sock.close)
-    return agent
-
-
-def _open_trees(plan: Plan, launch: Launch) -> Trees:
-    """Open on this side what init could not: mapped binds, and sources behind a user namespace."""
-    trees = Trees()
-    foreign = plan.has("user")
-    try:
-        for index, step in enumerate(plan.mounts):
-            mapped = bool(step.uid_mappings or step.options.idmap)
-            if step.options.bind and (mapped or foreign):
-                trees.sources[index] = open_source(step)
-            if mapped:
-                _map_source(plan, index, trees)
-        if foreign and not launch.rootfs_mounts:
-            trees.rootfs = sys.open_tree(
-                sys.AT_FDCWD, plan.rootfs, sys.OPEN_TREE_CLONE | sys.AT_RECURSIVE
-            )
-    except OSError as error:
-        trees.close()
-        raise os_failure("mount", error, _name(error)) from error
-    except RuntimeFailure:
-        trees.close()
-        raise
-    return trees
-
-
-def _map_source(plan: Plan, index: int, trees: Trees) -> None:
-    step = plan.mounts[index]
-    uids = step.uid_mappings or plan.linux.get("uidMappings") or ()
-    gids = step.gid_mappings or plan.linux.get("gidMappings") or ()
-    userns = namespaces.user_namespace(uids, gids)
-    try:
-        map_tree(trees.sources[index], userns, recursive=step.options.idmap == "ridmap")
-    except OSError as error:
-        if error.errno == errno.EINVAL:
-            message = f"mount {step.mount.target}: the file system of {step.mount.source} has no idmapped mounts"
-            raise RuntimeFailure(
-                "mount", message, path=step.mount.source, errno=error.errno
-            ) from error
-        error.filename = step.mount.target
-        raise
-    finally:
-        os.close(userns)
-
-
-def _clone(plan: Plan, birth: init.Birth, ours: Socket, cgroup: Cgroup | None) -> tuple[int, int]:
-    """(pid, pidfd) of init, which is this process's child."""
-    cgroup_fd = cgroup.clone_into() if cgroup is not None else None
-    try:
-        if plan.joined or plan.linux.get("timeOffsets"):
-            return _clone_staged(plan, birth, ours, cgroup_fd)
-        try:
-            pid, fd = process.clone(plan.flags, cgroup_fd=-1 if cgroup_fd is None else cgroup_fd)
-        except OSError as error:
-            raise _clone_failure(error) from error
-        if pid == 0:
-            _be_init(birth, ours)
-        return pid, fd
-    finally:
-        if cgroup_fd is not None:
-            os.close(cgroup_fd)
-
-
-def _be_init(birth: init.Birth, ours: Socket) -> None:
-    ours.close()
-    init.run(birth)
-
-
-def _clone_failure(error: OSError) -> RuntimeFailure:
-    hint = None
-    if error.errno in (errno.ENOSPC, errno.EUSERS):
-        hint = "the machine's limit of namespaces is reached: see /proc/sys/user"
-    failure = os_failure("clone", error)
-    failure.hint = hint
-    return failure
-
-
-def _clone_staged(
-    plan: Plan, birth: init.Birth, ours: Socket, cgroup_fd: int | None
-) -> tuple[int, int]:
-    """Clone init from a helper that has joined existing namespaces; init is still our child.
-
-    Only a child can be put into a PID namespace that exists, and no process comes back from a user
-    or mount namespace: so a helper goes in and clones init with CLONE_PARENT.
-    """
-    fds = _open_joined(plan)
-    parent, stage_end = seqpacket.pair()
-    try:
-        pid, fd = process.clone(0)
-        if pid == 0:
-            ours.close()
-            parent.close()
-            _be_stage(plan, birth, stage_end, fds, cgroup_fd)
-        stage_end.close()
-        try:
-            _, body, _ = messages.receive(parent)
-        finally:
-            os.waitpid(pid, 0)
-            os.close(fd)
-        if "pid" not in body:
-            raise RuntimeFailure("clone", "the helper that joins namespaces ended early")
-        return body["pid"], sys.pidfd_open(body["pid"])
-    finally:
-        parent.close()
-        stage_end.close()
-        for joined in fds.values():
-            os.close(joined)
-
-
-def _open_joined(plan: Plan) -> dict[str, int]:
-    fds: dict[str, int] = {}
-    try:
-        for kind, path in plan.joined.items():
-            fds[kind] = namespaces.open_namespace(path, kind)
-    except OSError as error:
-        for fd in fds.values():
-            os.close(fd)
-        raise os_failure("setns", error, _name(error)) from error
-    return fds
-
-
-def _be_stage(
-    plan: Plan,
-    birth: init.Birth,
-    sock: Socket,
-    fds: dict[str, int],
-    cgroup_fd: int | None,
-) -> None:
-    """The helper's life; never returns."""
-    stage = messages.Progress()
-    try:
-        sys.prctl(sys.PR_SET_DUMPABLE, 0)
-        stage.at("setns")
-        init.join_stage(plan, fds)
-        stage.at("clone")
-        flags = plan.flags | sys.CLONE_PARENT
-        if plan.linux.get("timeOffsets"):
-            flags &= ~sys.CLONE_NEWTIME
-        into = -1 if cgroup_fd is None else cgroup_fd
-        pid, _ = process.clone(flags, exit_signal=0, cgroup_fd=into)
-        if pid == 0:
-            sock.close()
-            init.run(birth)
-        messages.send(sock, messages.READY, {"pid": pid})
-    except (OSError, RuntimeFailure, ValueError) as error:
-        messages.send_failure(sock, stage.failure(error))
-    finally:
-        os._exit(0)
+    except BlockingIOError:
+        pass  # init is fine

@@ -122,6 +122,11 @@ def os_failure(stage: str, error: OSError, path: str | None = None) -> RuntimeFa
     return RuntimeFailure(stage, message, path=path, errno=error.errno)
 
 
+def file_name(error: OSError) -> str | None:
+    """The path that an error of the kernel is about, if it names one."""
+    return _text(error.filename)
+
+
 def _text(name: object) -> str | None:
     if isinstance(name, bytes):
         return name.decode(errors="replace")

@@ -16,8 +16,8 @@ from sampan.errors import RuntimeFailure
 from sampan.linux import namespaces, pidfd, process, seccomp, seqpacket
 from sampan.linux import syscalls as sys
 from sampan.runtime import console, hooks, identity, init, messages, notify, settle
-from sampan.runtime.launch import Undo
 from sampan.runtime.messages import Progress, os_failure
+from sampan.runtime.undo import Undo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
