@@ -272,6 +272,29 @@ def test_mount_over_proc(bundle: Bundle, source: str) -> None:
         bundle.create("true")
 
 
+@pytest.mark.parametrize(
+    ("where", "kind"),
+    [("/link/sys", "bind"), ("/link/1/attr", "bind"), ("/link", "bind"), ("/link", "tmpfs")],
+)
+def test_mount_over_proc_by_a_link(bundle: Bundle, source: str, where: str, kind: str) -> None:
+    """The image has a link to /proc where a volume is to be; see CVE-2023-27561."""
+    os.symlink("/proc", f"{bundle.path}/upper/link")
+    bundle.mount(where, kind, source, *(["bind"] if kind == "bind" else []))
+    with pytest.raises(RuntimeFailure, match="inside /proc"):
+        bundle.create("true")
+
+
+def test_over_proc_itself_only_another_proc(bundle: Bundle, source: str) -> None:
+    bundle.config["mounts"] = [
+        row for row in bundle.config["mounts"] if row["destination"] != "/proc"
+    ]
+    bundle.mount("/proc", "bind", "/proc", "rbind")
+    assert bundle.sh("cat /proc/uptime").code == 0
+    bundle.config["mounts"][-1]["source"] = source
+    with pytest.raises(RuntimeFailure, match="not of type proc"):
+        bundle.create("true")
+
+
 def test_dev_null_that_is_something_else(bundle: Bundle) -> None:
     """With the image's own /dev a masked path is still covered by the real null device."""
     bundle.config["mounts"] = [

@@ -462,6 +462,15 @@ def memfd_create(name: str, flags: int = MFD_CLOEXEC) -> int:
 
 # -- Mounts ------------------------------------------------------------------------------------
 
+PROC_SUPER_MAGIC = 0x9FA0  # linux/magic.h
+
+
+def file_system_type(fd: int) -> int:
+    """The magic number of the file system that a descriptor, also an O_PATH one, is of; fstatfs(2)."""
+    buffer = ctypes.create_string_buffer(256)  # struct statfs has 120 bytes, the type comes first
+    check(libc.fstatfs(fd, buffer), "fstatfs")
+    return ctypes.c_long.from_buffer(buffer).value
+
 
 def mount(
     source: Path | None, target: Path, fstype: str | None, flags: int, data: Path | None = None

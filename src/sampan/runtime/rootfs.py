@@ -119,6 +119,7 @@ class Rootfs:
             make = rooted.make_directory if is_directory else rooted.make_file
             target, _ = make(self.fd, step.mount.target)
             try:
+                _check_covered(step, target, tree)
                 mounts.attach_tree(tree, options, target)
             finally:
                 os.close(target)
@@ -139,6 +140,7 @@ class Rootfs:
         strict = mount.type in ("proc", "sysfs")
         target, made = rooted.make_directory(self.fd, mount.target)
         try:
+            _check_covered(step, target)
             if strict:
                 _check_ordinary(self.fd, mount.target, mount.type)
             if mount.type == "tmpfs" and not made:
@@ -267,13 +269,36 @@ def _check_target(step: MountStep) -> None:
             return
         if step.options.bind and step.mount.source.startswith("/proc/"):
             return
-        raise RuntimeFailure(
-            "mount", f'"{target}" cannot be mounted because it is inside /proc', path=target
-        )
+        raise _inside_proc(target)
     if target == "/proc" and not step.options.bind and step.mount.type != "proc":
-        raise RuntimeFailure(
-            "mount", f'"{target}" cannot be mounted because it is not of type proc', path=target
-        )
+        raise _no_proc(target)
+
+
+def _check_covered(step: MountStep, covered: int, tree: int = -1) -> None:
+    """`_check_target` for what the name led to, perhaps by a link of the image's (CVE-2023-27561).
+
+    `tree` is what a bind puts there: over /proc only another procfs.
+    """
+    target = step.mount.target
+    if target == "/proc" and tree >= 0 and not _is_proc(tree):
+        raise _no_proc(target)
+    own = target == "/proc" or target.startswith("/proc/") or step.mount.type == "proc"
+    if not own and _is_proc(covered):
+        raise _inside_proc(target)
+
+
+def _is_proc(fd: int) -> bool:
+    return sys.file_system_type(fd) == sys.PROC_SUPER_MAGIC
+
+
+def _inside_proc(target: str) -> RuntimeFailure:
+    message = f'"{target}" cannot be mounted because it is inside /proc'
+    return RuntimeFailure("mount", message, path=target)
+
+
+def _no_proc(target: str) -> RuntimeFailure:
+    message = f'"{target}" cannot be mounted because it is not of type proc'
+    return RuntimeFailure("mount", message, path=target)
 
 
 def _check_ordinary(root_fd: int, target: str, kind: str) -> None:
