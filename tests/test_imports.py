@@ -23,7 +23,7 @@ FOLLOWERS = (
 
 _STANDARD = """
 array binascii collections copyreg ctypes enum errno fcntl functools itertools json keyword math operator re reprlib
-select signal socket struct termios types
+resource select signal socket struct termios types
 """
 
 # module → (packages of sampan, top-level modules of the standard library)

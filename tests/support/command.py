@@ -111,6 +111,17 @@ class Terminal:
     def type(self, data: str | bytes) -> None:
         os.write(self.master, data.encode() if isinstance(data, str) else data)
 
+    def resize_until(self, rows: int, columns: int, text: str, *, timeout_s: float = 15.0) -> None:
+        """Resize, and say so again until `text` is printed: a client may not listen for it yet."""
+        self.resize(rows, columns)
+        deadline = time.monotonic() + timeout_s
+        while text.encode() not in self.screen:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no {text!r} after the resize; there is {self.screen!r}")
+            if not self._read(time.monotonic() + 0.2):
+                os.killpg(self.process.pid, signal.SIGWINCH)
+        self.expect(text)
+
     def expect(self, text: str, *, timeout_s: float = 15.0) -> str:
         """Read until `text` has been printed; forget and return all up to its end."""
         needle = text.encode()

@@ -59,11 +59,10 @@ def test_terminal(docker: DockerCLI, box: str) -> None:
         terminal.expect("#")
         terminal.type("until [ \"$(stty size)\" = '31 99' ]; do usleep 10000; done; echo si''zed\n")
         terminal.expect("sized")
-        terminal.resize(41, 101)
         terminal.type(
             "until [ \"$(stty size)\" = '41 101' ]; do usleep 10000; done; echo re''sized\n"
         )
-        terminal.expect("resized")
+        terminal.resize_until(41, 101, "resized")
         terminal.type("exit 5\n")
         assert terminal.wait() == 5
 

@@ -258,11 +258,10 @@ def test_terminal(docker: DockerCLI) -> None:
         terminal.type("stty size; tty\n")
         terminal.expect("33 111")
         terminal.expect("/dev/pts/0")
-        terminal.resize(44, 122)
         terminal.type(
             "until [ \"$(stty size)\" = '44 122' ]; do usleep 10000; done; echo re''sized\n"
         )
-        terminal.expect("resized")
+        terminal.resize_until(44, 122, "resized")
         terminal.type("exit 7\n")
         assert terminal.wait() == 7
 
