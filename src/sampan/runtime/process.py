@@ -79,12 +79,15 @@ def execute(
     cgroup: Cgroup | None = None,
     preserve_fds: int = 0,
     die_with_parent: bool = True,
+    target: int | None = None,
 ) -> Exec:
     """Run `raw` (`process` of the OCI runtime-spec) in the container of init `container_pid`.
 
     `config` is the container's configuration: it tells which namespaces are its own, its seccomp
     filter and defaults. `stdio` become 0, 1, 2; None makes a terminal. Without `seccomp_program`
-    the configuration's filter is compiled. The caller has one thread. Returns when the program runs.
+    the configuration's filter is compiled. `target` is a pidfd of init, for callers whose
+    `container_pid` may be another process's by now; the caller keeps it. The caller has one thread.
+    Returns when the program runs.
 
     Raises:
         RuntimeFailure: the container's init has ended (stage `exec`, ESRCH), or a step failed; the
@@ -112,7 +115,7 @@ def execute(
     )
     settler.agent = notify.connect_agent(linux.get("seccomp"), state, version)
     try:
-        return _execute(container_pid, settler, config, cgroup, warnings, undo)
+        return _execute(container_pid, settler, config, cgroup, warnings, undo, target)
     except OSError as error:
         failure = os_failure("exec", error)
         undo.run(failure)
@@ -145,13 +148,17 @@ def _execute(
     cgroup: Cgroup | None,
     warnings: list[str],
     undo: Undo,
+    target: int | None,
 ) -> Exec:
     ours, theirs = seqpacket.pair()
     closing = Undo()
     closing.add(theirs.close)
     try:
-        target = _open_target(container_pid)
-        closing.add(os.close, target)
+        if target is None:
+            target = _open_target(container_pid)
+            closing.add(os.close, target)
+        elif pidfd.ended(target):
+            raise _ended(ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)))
         flags = _namespace_flags(container_pid, config)
         gate = None
         if cgroup is not None:
