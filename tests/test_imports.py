@@ -28,10 +28,10 @@ resource select signal socket struct termios types
 
 # module → (packages of sampan, top-level modules of the standard library)
 CLOSURES = {
-    "sampan.shim.zygote": ("errors linux logs runtime shim", f"{_STANDARD} gc selectors"),
+    "sampan.shim.zygote": ("errors jsontext linux logs runtime shim", f"{_STANDARD} gc selectors"),
     "sampan.runtime.command": ("runtime", ""),
-    "sampan.runtime.dispatch": ("errors linux runtime", f"{_STANDARD} time"),
-    "sampan.cli.main": ("cli errors", ""),
+    "sampan.runtime.dispatch": ("errors jsontext linux runtime", f"{_STANDARD} time"),
+    "sampan.cli.main": ("cli errors jsontext", ""),
 }
 
 

@@ -6,9 +6,8 @@ import os
 import sys
 import time
 
-from sampan import __version__
+from sampan import __version__, jsontext
 from sampan.errors import InvalidArgument, RuntimeFailure, SampanError
-from sampan.runtime import jsontext
 from sampan.runtime.options import FLAG, LIST, NUMBER, TEXT, Option, Values, describe, parse
 from sampan.runtime.store import Store
 

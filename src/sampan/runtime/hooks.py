@@ -9,10 +9,10 @@ import os
 import select
 from time import monotonic
 
+from sampan import jsontext
 from sampan.errors import RuntimeFailure
 from sampan.linux import process
 from sampan.linux import syscalls as sys
-from sampan.runtime import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ connection to that socket instead.
 
 from __future__ import annotations
 
+from sampan import jsontext
 from sampan.errors import RuntimeFailure
 from sampan.linux import seqpacket
-from sampan.runtime import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

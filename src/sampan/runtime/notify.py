@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 
+from sampan import jsontext
 from sampan.errors import RuntimeFailure
 from sampan.linux import seccomp, seqpacket
-from sampan.runtime import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 
+from sampan import jsontext
 from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.linux.cgroups import manager as cgroups
-from sampan.runtime import control, jsontext
+from sampan.runtime import control
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

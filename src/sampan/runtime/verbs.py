@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
+from sampan import jsontext
 from sampan.errors import Conflict, InvalidArgument, NotFound, RuntimeFailure
-from sampan.runtime import control, hooks, jsontext
+from sampan.runtime import control, hooks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

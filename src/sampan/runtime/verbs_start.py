@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 
+from sampan import jsontext
 from sampan.errors import Conflict, InvalidArgument, RuntimeFailure, SampanError
 from sampan.linux import pidfd, pty, seqpacket
-from sampan.runtime import control, hooks, jsontext, launch, process
+from sampan.runtime import control, hooks, launch, process
 from sampan.runtime.store import Record, write_atomically
 
 TYPE_CHECKING = False

@@ -1,7 +1,8 @@
 """JSON by the C half of the standard library's `json` alone.
 
-The package `json` brings in `re` and `enum`: a third of the start of `sampan-oci`, and pages that
-every shim would carry. Its C scanner and encoder need neither; a Python without them falls back.
+The package `json` brings in `re` and `enum`: a third of the start of `sampan` and `sampan-oci`, and
+pages that every shim would carry. Its C scanner and encoder need neither; a Python without them
+falls back to the package.
 """
 
 from __future__ import annotations
@@ -66,16 +67,28 @@ def decode(text: str | bytes) -> Any:
     """
     if isinstance(text, bytes):
         text = text.decode()
-    start = len(text) - len(text.lstrip(_WHITESPACE))
+    value, end = decode_from(text, 0)
+    if text[end:].strip(_WHITESPACE):
+        raise ValueError(f"extra data after the JSON value at character {end}")
+    return value
+
+
+def decode_from(text: str, start: int) -> tuple[Any, int]:
+    """The JSON value that begins at `start` (white space skipped) and the index behind it.
+
+    Raises:
+        ValueError: no JSON value begins there.
+    """
+    size = len(text)
+    while start < size and text[start] in _WHITESPACE:
+        start += 1
     try:
         value, end = _scan(text, start)
     except StopIteration as stop:
         raise ValueError(f"invalid JSON at character {stop.value}") from None
     except RecursionError:
         raise ValueError("JSON nested too deep") from None
-    if text[end:].strip(_WHITESPACE):
-        raise ValueError(f"extra data after the JSON value at character {end}")
-    return value
+    return value, end
 
 
 def encode(value: object) -> str:
