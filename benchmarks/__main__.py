@@ -120,7 +120,7 @@ def extras(subjects: list[Subject], options: argparse.Namespace) -> list[str]:
             ours.engine, ours.engine.cli(command), ours.docker(), options.rounds * 2
         )
         parts.append(commands_table(found))
-        traced = rows.traces(ours.engine)
+        traced = rows.traces(ours.engine, options.rounds * 3)
         if traced:
             parts.append(trace_table(traced))
     return parts
@@ -229,7 +229,7 @@ def trace_table(traced: list[list[tuple[str, int]]]) -> str:
         by_stages[tuple(stage for stage, _ in trace)].append([us for _, us in trace])
     stages, values = max(by_stages.items(), key=lambda item: len(item[1]))
     lines = [
-        f"| stage of a start (median of {len(values)}) | µs | since the request |",
+        f"| stage of a start with the bridge network, alone (median of {len(values)}) | µs | since the request |",
         "|---|---:|---:|",
     ]
     total = 0.0

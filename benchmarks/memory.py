@@ -11,7 +11,7 @@ from support.leaks import ENGINE_MARK, marked_processes
 def engine_processes(engine: Engine) -> set[int]:
     """The engine's own processes: those it started and their children, without containers."""
     assert engine.process is not None
-    known = {int(line.split()[1]) for line in marked_processes(engine.token, ENGINE_MARK)}
+    known = {int(line.split()[1]) for line in marked_processes(engine.mark, ENGINE_MARK)}
     known.add(engine.process.pid)
     own_pid_namespace = os.readlink(f"/proc/{engine.process.pid}/ns/pid")
     parents: dict[int, int] = {}

@@ -216,10 +216,16 @@ def command_lines(
     return figures
 
 
-def traces(engine: Engine) -> list[list[tuple[str, int]]]:
-    """The stages (name, µs) of every start that the daemon's log tells of (`--trace-start`)."""
+def traces(engine: Engine, count: int) -> list[list[tuple[str, int]]]:
+    """The stages (name, µs) of that many starts, one after another, with the bridge network.
+
+    From the daemon's log, where `--trace-start` puts them.
+    """
+    seen = len(engine.log())
+    for _ in range(count):
+        at_once(engine, 1)
     found = []
-    for line in engine.log().splitlines():
+    for line in engine.log()[seen:].splitlines():
         if "start trace " not in line:
             continue
         message = json.loads(line.partition(" msg=")[2])

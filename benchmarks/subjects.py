@@ -71,11 +71,11 @@ class PodmanSubject(Subject):
 
     def __init__(self, directory: str, token: str) -> None:
         super().__init__("podman")
-        self.directory, self.token = directory, token
+        self.directory, self.token = directory, f"podman-{token}"
         os.makedirs(directory)
         self._holder = subprocess.Popen(
             ["unshare", "--net", "--mount", "sh", "-c", "ip link set lo up; exec sleep infinity"],
-            env={**os.environ, ENGINE_MARK: token},
+            env={**os.environ, ENGINE_MARK: self.token},
         )
         self._prefix = (
             "nsenter", f"--net=/proc/{self._holder.pid}/ns/net", f"--mount=/proc/{self._holder.pid}/ns/mnt", "podman",

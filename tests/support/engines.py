@@ -52,6 +52,11 @@ class Engine:
         return f"/{self.name}-{self.token}"
 
     @property
+    def mark(self) -> str:
+        """What its processes carry in their environment, unless they shed it."""
+        return f"{self.name}-{self.token}"
+
+    @property
     def config_directory(self) -> str:
         return os.path.join(self.directory, "config")
 
@@ -66,7 +71,7 @@ class Engine:
         Raises:
             AssertionError: it ended or did not answer; the end of its log is in the message.
         """
-        environment = {**os.environ, ENGINE_MARK: self.token}
+        environment = {**os.environ, ENGINE_MARK: self.mark}
         for name in ("DOCKER_HOST", "SAMPAN_HOST", "NOTIFY_SOCKET"):
             environment.pop(name, None)
         with open(self.log_path, "ab") as log:
@@ -124,7 +129,7 @@ class Engine:
 
     def clean(self) -> None:
         """Remove what a daemon that was stopped leaves on purpose."""
-        for process in list(marked_processes(self.token, ENGINE_MARK)):
+        for process in list(marked_processes(self.mark, ENGINE_MARK)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(process.split()[1]), signal.SIGKILL)
         self._unmount()
