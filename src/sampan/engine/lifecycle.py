@@ -23,7 +23,7 @@ from sampan.engine.container import Container, Event, Status
 from sampan.engine.networking import write_file
 from sampan.engine.signals import DEFAULT_STOP_SIGNAL, signal_number
 from sampan.engine.trace import StartTrace
-from sampan.errors import Conflict, NotModified, RuntimeFailure, SampanError
+from sampan.errors import Conflict, NotModified, RuntimeFailure, SampanError, Unavailable
 from sampan.linux.cgroups.manager import open_cgroup
 from sampan.shim.client import ExitStatus, ShimConnection, ShimRequest, Zygote
 
@@ -386,9 +386,9 @@ class Lifecycle:
             return
         try:
             await container.shim.signal(number)
-        except RuntimeFailure as failure:
-            if failure.errno != errno.ESRCH:
-                raise
+        except Unavailable:
+            # The shim died; its container is being killed, and the end will be told like any other.
+            return
         self.emit(container, "kill", signal=str(number))
         stop_signal = signal_number(container.config.stop_signal or DEFAULT_STOP_SIGNAL)
         if container.state.status is Status.PAUSED and number in (signal.SIGKILL, stop_signal):
