@@ -11,13 +11,14 @@ from collections.abc import AsyncIterator, Sequence
 from sampan.engine import processes, streams
 from sampan.engine.container import Container, Event, Record, Status, WaitResult
 from sampan.engine.filters import Filters, prunable
-from sampan.engine.lifecycle import Lifecycle, Services
+from sampan.engine.lifecycle import Lifecycle
 from sampan.engine.model import ContainerConfig, HostConfig, NetworkingConfig
 from sampan.engine.mounts import make_sources, parse_mounts
 from sampan.engine.names import checked_name, container_id, random_name
 from sampan.engine.networking import normalised_mode, planned_endpoints
 from sampan.engine.resources import Machine
 from sampan.engine.security import effective_capabilities
+from sampan.engine.services import Services
 from sampan.engine.streams import AttachOptions, LogOptions
 from sampan.engine.validation import (
     as_list,

@@ -20,12 +20,12 @@ from sampan.engine.container import Container
 from sampan.engine.containers import Containers
 from sampan.engine.events import EventBus
 from sampan.engine.execs import Execs
-from sampan.engine.lifecycle import Services
 from sampan.engine.networking import Networking
 from sampan.engine.options import EngineOptions
 from sampan.engine.recovery import recover
 from sampan.engine.registry import Registry
 from sampan.engine.seccomp import Profiles
+from sampan.engine.services import Services
 from sampan.engine.system import System
 from sampan.errors import SampanError
 from sampan.images.service import Images

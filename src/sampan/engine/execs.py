@@ -8,8 +8,9 @@ import time
 from sampan.engine import spec
 from sampan.engine.container import Container, Status
 from sampan.engine.detach_keys import parse_detach_keys
-from sampan.engine.lifecycle import Lifecycle, Services, exit_code_of
+from sampan.engine.lifecycle import Lifecycle, exit_code_of
 from sampan.engine.model import ExecConfig
+from sampan.engine.services import Services
 from sampan.engine.validation import as_list
 from sampan.errors import Conflict, InvalidArgument, NotFound, SampanError
 from sampan.shim.client import ExecHandle, ExecRequest

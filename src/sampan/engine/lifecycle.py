@@ -10,30 +10,19 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import os
 import signal
 from collections.abc import Coroutine
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import msgspec
-
-from sampan.engine import defaults, spec
+from sampan.engine import defaults
+from sampan.engine.bundle import Bundles
 from sampan.engine.container import Container, Event, Status
-from sampan.engine.networking import write_file
+from sampan.engine.services import Services
 from sampan.engine.signals import DEFAULT_STOP_SIGNAL, signal_number
 from sampan.engine.trace import StartTrace
 from sampan.errors import Conflict, NotModified, RuntimeFailure, SampanError, Unavailable
 from sampan.linux.cgroups.manager import open_cgroup
-from sampan.shim.client import ExitStatus, ShimConnection, ShimRequest, Zygote
-
-if TYPE_CHECKING:
-    from sampan.engine.events import EventBus
-    from sampan.engine.networking import Networking
-    from sampan.engine.options import EngineOptions
-    from sampan.engine.registry import Registry
-    from sampan.engine.seccomp import Profiles
-    from sampan.snapshots.overlay import Snapshotter
+from sampan.shim.client import ExitStatus, ShimConnection
 
 log = logging.getLogger(__name__)
 
@@ -44,26 +33,12 @@ START_FAILED = 128
 KILL_TIMEOUT_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What the parts of the engine share."""
-
-    options: EngineOptions
-    registry: Registry
-    events: EventBus
-    networking: Networking
-    snapshots: Snapshotter
-    profiles: Profiles
-    zygote: Zygote
-    cgroup_version: int
-    apparmor: bool
-
-
 class Lifecycle:
     """Moves containers between statuses. `remove` is called for an ended container with --rm."""
 
     def __init__(self, services: Services, remove: Any) -> None:
         self._services = services
+        self._bundles = Bundles(services)
         self._remove = remove
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -110,7 +85,7 @@ class Lifecycle:
         networking = self._services.networking
         endpoints = networking.connect(container)
         try:
-            request = self._request(container, trace)
+            request = self._bundles.prepare(container, trace)
         except OSError as error:
             raise RuntimeFailure(
                 "bundle",
@@ -122,69 +97,6 @@ class Lifecycle:
         streams, container.parked = container.parked, []
         trace.mark("request")
         return await self._services.zygote.spawn(request, streams)
-
-    def _request(self, container: Container, trace: StartTrace) -> ShimRequest:
-        """The shim's request; writes the bundle on the way."""
-        record, options = container.record, self._services.options
-        config = spec.oci_config(record, self._surroundings(container))
-        trace.mark("config")
-        profile = self._services.profiles.of(record)
-        whole: dict[str, Any] = config
-        if profile is not None:
-            whole = {**config, "linux": {**config["linux"], "seccomp": profile.section}}
-        write_file(f"{container.directory}/config.json", msgspec.json.encode(whole), 0o600)
-        _unlink(container.exit_path)
-        trace.mark("bundle")
-        size = record.host_config.console_size
-        return ShimRequest(
-            id=record.id,
-            directory=container.directory,
-            socket=self.socket_path(container),
-            config=config,
-            # A snapshot's mounts count from the root file system; the runtime wants them absolute.
-            rootfs_mounts=[
-                {**mount.to_dict(), "target": f"{container.directory}/rootfs{mount.target}"}
-                for mount in self._services.snapshots.mounts(record.id)
-            ],
-            seccomp_program=profile.program if profile else None,
-            terminal=record.config.tty,
-            open_stdin=record.config.open_stdin,
-            stdin_once=record.config.stdin_once,
-            reaper=options.init if record.host_config.init is None else record.host_config.init,
-            log_driver=container.log_driver,
-            log_path=container.log_path,
-            log_options=record.host_config.log_config.config,
-            console_size=size if size != (0, 0) else None,
-            trace=options.trace_start,
-        )
-
-    def _surroundings(self, container: Container) -> spec.Surroundings:
-        host, services = container.host_config, self._services
-        paths: dict[str, str] = {}
-        if (network := services.networking.namespace_path(container)) is not None:
-            paths["network"] = network
-        if host.uts_mode == "host":
-            paths["uts"] = ""
-        if host.ipc_mode == "host":
-            paths["ipc"] = ""
-        if host.pid_mode == "host":
-            paths["pid"] = ""
-        elif host.pid_mode.startswith("container:"):
-            other = services.networking.running(host.pid_mode.partition(":")[2], container)
-            paths["pid"] = f"/proc/{other.state.pid}/ns/pid"
-        if not spec.cgroup_namespace_is_private(host, services.cgroup_version):
-            paths["cgroup"] = ""
-        return spec.Surroundings(
-            cgroup_version=services.cgroup_version,
-            apparmor=services.apparmor,
-            files=services.networking.write_files(container),
-            namespace_paths=paths,
-            default_ulimits=services.options.default_ulimits,
-        )
-
-    def socket_path(self, container: Container) -> str:
-        """Where the container's shim listens."""
-        return f"{self._services.options.shims_directory}/{container.id}.sock"
 
     def _started(self, container: Container, shim: ShimConnection) -> None:
         state = container.state
@@ -469,10 +381,3 @@ async def _within(future: asyncio.Future[Any], timeout_s: float | None) -> bool:
     """Whether the future is done in time; it is left as it is."""
     done, _ = await asyncio.wait({future}, timeout=timeout_s)
     return bool(done)
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass

@@ -14,7 +14,8 @@ import signal
 import time
 
 from sampan.engine.container import Container, Event, Status
-from sampan.engine.lifecycle import Lifecycle, Services
+from sampan.engine.lifecycle import Lifecycle
+from sampan.engine.services import Services
 from sampan.errors import NotFound, SampanError
 from sampan.linux.cgroups.manager import open_cgroup
 from sampan.shim import exit_record
@@ -47,7 +48,7 @@ async def recover(services: Services, lifecycle: Lifecycle) -> list[Container]:
 async def _find(services: Services, lifecycle: Lifecycle, container: Container) -> None:
     """Reconnect with the container's shim, or note how the container ended."""
     try:
-        shim = await reconnect(lifecycle.socket_path(container))
+        shim = await reconnect(services.socket_path(container.id))
     except NotFound:
         _note_missing(services, lifecycle, container)
         return

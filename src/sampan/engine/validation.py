@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sampan.engine import defaults, spec
+from sampan.engine import defaults, devices, spec
 from sampan.engine.model import ContainerConfig, HealthConfig, HostConfig
 from sampan.engine.resources import Machine, check_limits, check_ulimits
 from sampan.engine.security import effective_capabilities, parse_security_options
@@ -71,7 +71,7 @@ def check_request(config: ContainerConfig, host: HostConfig, machine: Machine) -
     effective_capabilities(host)
     parse_security_options(host.security_opt)
     for rule in host.device_cgroup_rules or ():
-        spec.parse_rule(rule)
+        devices.parse_rule(rule)
     return warnings
 
 

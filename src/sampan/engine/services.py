@@ -1,0 +1,34 @@
+"""What the parts of the engine share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sampan.engine.events import EventBus
+    from sampan.engine.networking import Networking
+    from sampan.engine.options import EngineOptions
+    from sampan.engine.registry import Registry
+    from sampan.engine.seccomp import Profiles
+    from sampan.shim.client import Zygote
+    from sampan.snapshots.overlay import Snapshotter
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The stores and helpers that every part works with; made once, by `engine.Engine`."""
+
+    options: EngineOptions
+    registry: Registry
+    events: EventBus
+    networking: Networking
+    snapshots: Snapshotter
+    profiles: Profiles
+    zygote: Zygote
+    cgroup_version: int
+    apparmor: bool
+
+    def socket_path(self, container_id: str) -> str:
+        """Where the shim of a container listens."""
+        return f"{self.options.shims_directory}/{container_id}.sock"
