@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 from sampan.engine.container import Container, Status
 from sampan.engine.detach_keys import parse_detach_keys
@@ -83,30 +84,19 @@ def check_readable(container: Container) -> None:
 
 async def read_log(container: Container, options: LogOptions) -> AsyncIterator[bytes]:
     """The log's lines, framed with 8-byte headers unless the container has a terminal."""
+    lines: dict[str, Any] = {
+        "tail": options.tail,
+        "since_ns": options.since_ns,
+        "until_ns": options.until_ns,
+        "timestamps": options.timestamps,
+        "stdout": options.stdout,
+        "stderr": options.stderr,
+        "framed": not container.config.tty,
+        "details": options.details,
+    }
     if options.follow:
-        async for chunk in follow_log(
-            container.log_path,
-            ended=container.ended,
-            tail=options.tail,
-            since_ns=options.since_ns,
-            until_ns=options.until_ns,
-            timestamps=options.timestamps,
-            stdout=options.stdout,
-            stderr=options.stderr,
-            framed=not container.config.tty,
-            details=options.details,
-        ):
+        async for chunk in follow_log(container.log_path, ended=container.ended, **lines):
             yield chunk
         return
-    for chunk in json_file.read_log(
-        container.log_path,
-        tail=options.tail,
-        since_ns=options.since_ns,
-        until_ns=options.until_ns,
-        timestamps=options.timestamps,
-        stdout=options.stdout,
-        stderr=options.stderr,
-        framed=not container.config.tty,
-        details=options.details,
-    ):
+    for chunk in json_file.read_log(container.log_path, **lines):
         yield chunk
