@@ -165,6 +165,16 @@ class Machine:
         return connection
 
 
+async def until_ended(pidfd: int) -> None:
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().add_reader(pidfd, lambda: ended.done() or ended.set_result(None))
+    try:
+        await asyncio.wait_for(ended, 5)
+    finally:
+        asyncio.get_running_loop().remove_reader(pidfd)
+        os.close(pidfd)
+
+
 class FakeClient:
     """The far end of an attached socket."""
 

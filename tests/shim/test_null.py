@@ -40,6 +40,7 @@ async def test_of_an_exec_that_nobody_watches(machine: Machine) -> None:
     before = stamp()
     container = await machine.spawn("sleep", "1000")
     process = oci_config(("sh", "-c", SCRIPT))["process"]
-    handle = await container.exec(ExecRequest(id="exec-null", process=process), None)
+    request = ExecRequest(id="exec-null", process=process)
+    handle = await machine.zygote.exec(container, request)
     assert await asyncio.wait_for(handle.exited, 10) == 7
     assert stamp() == before

@@ -16,7 +16,7 @@ from sampan.errors import RuntimeFailure, Unavailable
 from sampan.shim import protocol
 from sampan.shim.client import Zygote
 from sampan.shim.protocol import Started
-from shim.containers import Machine
+from shim.containers import Machine, until_ended
 
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -35,16 +35,6 @@ ALLOWED = {
 
 def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-async def until_ended(pidfd: int) -> None:
-    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().add_reader(pidfd, lambda: ended.done() or ended.set_result(None))
-    try:
-        await asyncio.wait_for(ended, 5)
-    finally:
-        asyncio.get_running_loop().remove_reader(pidfd)
-        os.close(pidfd)
 
 
 async def spare_of(machine: Machine) -> int:
@@ -70,7 +60,7 @@ def test_import_closure() -> None:
     loaded = json.loads(output.stdout)
     assert {name.partition(".")[0] for name in loaded} - ALLOWED == {"sampan"}
     packages = {name.split(".")[1] for name in loaded if name.startswith("sampan.")}
-    assert packages == {"errors", "linux", "logs", "runtime", "shim"}
+    assert packages == {"errors", "jsontext", "linux", "logs", "runtime", "shim"}
     assert not [name for name in loaded if name in ("sampan.shim.client", "sampan.logs.json_file")]
 
 

@@ -115,7 +115,12 @@ class Execs:
                 stream.close()
             raise
         try:
-            handle = await shim.exec(self._request(entry, console_size), stream)
+            handle = await self._services.zygote.exec(
+                shim,
+                self._request(entry, console_size),
+                stream,
+                on_exit=lambda exit_code: self._ended(entry, exit_code),
+            )
         except BaseException as failure:
             self._ended(
                 entry, exit_code_of(failure) if isinstance(failure, SampanError) else KILLED
@@ -123,10 +128,8 @@ class Execs:
             if stream is not None:
                 stream.close()
             raise
-        entry.handle, entry.pid = handle, handle.pid
-        handle.exited.add_done_callback(
-            lambda future: None if future.cancelled() else self._ended(entry, future.result())
-        )
+        if entry.running:
+            entry.handle, entry.pid = handle, handle.pid
 
     async def resize(self, exec_id: str, rows: int, columns: int) -> None:
         """Set the size of the process's terminal.
@@ -165,6 +168,8 @@ class Execs:
         )
 
     def _ended(self, entry: Exec, exit_code: int) -> None:
+        if not entry.running:
+            return  # given up before, when its request was cancelled
         entry.running, entry.exit_code, entry.pid = False, exit_code, 0
         entry.handle = None
         entry.ended_at = time.monotonic()

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 class Channel:
     """Messages in by callback, messages out by coroutine; owns the socket.
 
-    `on_message` gets each message (descriptors that come along are closed: nothing sends the daemon
-    any), `on_closed` is called once when the peer has gone; neither is called after `close`.
+    `on_message` gets each message and its descriptors, and takes out of the list those that it keeps;
+    the others are closed. `on_closed` is called once when the peer has gone; neither is called after `close`.
     """
 
     def __init__(
         self,
         sock: socket.socket,
         *,
-        on_message: Callable[[Message], None],
+        on_message: Callable[[Message, list[int]], None],
         on_closed: Callable[[], None],
     ) -> None:
         sock.setblocking(False)
@@ -83,8 +83,10 @@ class Channel:
                 self._on_closed()
                 return
             message, fds = received
-            protocol.close_all(fds)
-            self._on_message(message)
+            try:
+                self._on_message(message, fds)
+            finally:
+                protocol.close_all(fds)
 
     def close(self) -> None:
         if self.closed:

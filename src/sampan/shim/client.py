@@ -3,6 +3,7 @@
 zygote = Zygote(run_directory="/run/sampan", on_restart=log_it)
 await zygote.start()                                  # before anything else: it is a fork server
 connection = await zygote.spawn(request, streams)     # the container's process has exec'd
+handle = await zygote.exec(connection, request)       # and a further one
 status = await connection.exited                      # its log is complete
 await zygote.stop()                                   # containers go on
 
@@ -12,23 +13,23 @@ connection = await reconnect(request.socket)          # in the next daemon
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import signal
 import socket
-import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sampan.errors import NotFound, SampanError, Unavailable
-from sampan.linux import selfexec
-from sampan.shim.channel import Channel, resolve
-from sampan.shim.connection import ExecHandle, NotBegun, ShimConnection
-from sampan.shim.protocol import ExecRequest, ExitStatus, Message, ShimRequest
+from sampan.shim.connection import ShimConnection
+from sampan.shim.conversation import Conversation, NotBegun
+from sampan.shim.exec_handle import ExecHandle
+from sampan.shim.exec_order import ExecOrder, ExecRequest
+from sampan.shim.fork_server import ForkServer
+from sampan.shim.protocol import ExitStatus, Message, ShimRequest
 from sampan.shim.streams import ClientStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
 __all__ = [
     "ClientStream",
@@ -41,7 +42,6 @@ __all__ = [
     "reconnect",
 ]
 
-ZYGOTE_FD = 3
 READY_TIMEOUT_S = 20.0
 ATTEMPTS = 3  # of a spawn whose zygote died before a shim began
 DEATH_NOTICE_S = 0.5  # between a broken request and the fork server's death being seen
@@ -85,46 +85,28 @@ def connect_unix(sock: socket.socket, path: str) -> None:
         os.close(directory)
 
 
-class ForkServer:
-    """One process of the fork server. `ready` is resolved when it takes requests, or has ended."""
+PeerT = TypeVar("PeerT", bound=Conversation)
 
-    def __init__(self, run_directory: str, on_end: Callable[[ForkServer, int], None]) -> None:
-        loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair(
-            socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC
-        )
-        try:
-            self.pid = spawn_interpreter(theirs.fileno(), run_directory)
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        self.born_at = loop.time()
-        self.ready: asyncio.Future[None] = loop.create_future()
-        self.ended: asyncio.Future[None] = loop.create_future()
-        self.channel = Channel(ours, on_message=self._receive, on_closed=self._hang_up)
-        self._on_end = on_end
-        self._pidfd = os.pidfd_open(self.pid)
-        loop.add_reader(self._pidfd, self._reap)
 
-    def _receive(self, message: Message) -> None:
-        if message.get("type") == "ready":
-            resolve(self.ready)
+class Order(Generic[PeerT]):
+    """A message for the fork server: `fds` go along behind the far end of the peer's connection.
 
-    def _hang_up(self) -> None:
-        """It closed its socket: it is ending, and if it is not, it is of no use."""
-        if not self.ended.done():
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+    `abandon` ends what nobody waits for any more.
+    """
 
-    def _reap(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        _, status = os.waitpid(self.pid, 0)
-        self.channel.close()
-        resolve(self.ended)
-        resolve(self.ready)
-        self._on_end(self, status)
+    def __init__(
+        self,
+        peer: PeerT,
+        message: Message,
+        theirs: socket.socket,
+        fds: Sequence[int],
+        abandon: Callable[[PeerT], Coroutine[None, None, None]] | None = None,
+    ) -> None:
+        self.peer = peer
+        self.message = message
+        self.theirs = theirs
+        self.fds = fds
+        self.abandon = abandon
 
 
 class Zygote:
@@ -144,6 +126,7 @@ class Zygote:
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._last: dict[str, ShimConnection] = {}
+        self._execs: set[ExecHandle] = set()
 
     @property
     def pid(self) -> int:
@@ -161,8 +144,10 @@ class Zygote:
         await self._ready_server()
 
     async def stop(self) -> None:
-        """End the fork server; shims and containers go on."""
+        """End the fork server; shims, containers and execs go on."""
         self._stopping = True
+        for handle in list(self._execs):
+            await handle.close()
         server = self._server
         if server is not None:
             server.channel.close()
@@ -188,26 +173,45 @@ class Zygote:
             last = self._last.pop(request.id, None)
             if last is not None and last.exited.done():
                 await last.gone
-            for _ in range(ATTEMPTS):
-                server = await self._ready_server()
-                try:
-                    connection = await self._attempt(server, request, streams)
-                except NotBegun:
-                    await asyncio.wait({server.ended}, timeout=DEATH_NOTICE_S)
-                    continue
-                self._remember(request.id, connection)
-                return connection
-            raise Unavailable("the fork server died on the request")
+            connection = await self._order(lambda: self._spawn_order(request, streams))
+            self._remember(request.id, connection)
+            return connection
         finally:
             for stream in streams:
                 stream.close()
 
-    async def _attempt(
-        self, server: ForkServer, request: ShimRequest, streams: Sequence[ClientStream]
-    ) -> ShimConnection:
-        ours, theirs = socket.socketpair(
-            socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC
-        )
+    async def exec(
+        self,
+        container: ShimConnection,
+        request: ExecRequest,
+        stream: ClientStream | None = None,
+        on_exit: Callable[[int], None] | None = None,
+    ) -> ExecHandle:
+        """Start a further process in a container; returns when it has exec'd.
+
+        Without a stream its input and output are /dev/null. On failure the stream stays open and the
+        caller's, who tells the client through it; else it is closed here. `on_exit`: see ExecHandle.
+        Cancelled, it leaves a process that may run; its exit is still told by `on_exit`.
+
+        Raises:
+            RuntimeFailure: it could not be started; stage "exec" with errno ENOENT or EACCES for
+                the file itself.
+            Unavailable: the container has ended, no fork server can be had, or the keeper died.
+        """
+        order, pidfd = container.exec_order(request)
+        pidfd = os.dup(pidfd)  # the container may end while we wait
+        try:
+            handle = await self._order(lambda: self._exec_order(order, pidfd, stream, on_exit))
+        finally:
+            os.close(pidfd)
+        if stream is not None:
+            stream.close()
+        return handle
+
+    def _spawn_order(
+        self, request: ShimRequest, streams: Sequence[ClientStream]
+    ) -> Order[ShimConnection]:
+        ours, theirs = control_pair()
         connection = ShimConnection(
             ours, socket_path=request.socket, cgroup_path=request.cgroup_path
         )
@@ -218,26 +222,57 @@ class Zygote:
         }
         if request.trace:
             message["sent_at_ns"] = time.monotonic_ns()
+        sockets = [stream.sock.fileno() for stream in streams]
+        return Order(connection, message, theirs, sockets, abandon)
+
+    def _exec_order(
+        self,
+        order: ExecOrder,
+        pidfd: int,
+        stream: ClientStream | None,
+        on_exit: Callable[[int], None] | None,
+    ) -> Order[ExecHandle]:
+        ours, theirs = control_pair()
+        handle = ExecHandle(ours, order.request["id"], on_exit, self._execs.discard)
+        self._execs.add(handle)
+        fds = [pidfd]
+        if stream is not None:
+            [order.stream] = handle.adopt_streams([stream])
+            fds.append(stream.sock.fileno())
+        return Order(handle, {"type": "exec", "order": order.to_dict()}, theirs, fds, None)
+
+    async def _order(self, make: Callable[[], Order[PeerT]]) -> PeerT:
+        """Have an order carried out; made anew for the next fork server if one dies before it began."""
+        for _ in range(ATTEMPTS):
+            server = await self._ready_server()
+            try:
+                return await self._attempt(server, make())
+            except NotBegun:
+                await asyncio.wait({server.ended}, timeout=DEATH_NOTICE_S)
+        raise Unavailable("the fork server died on the request")
+
+    async def _attempt(self, server: ForkServer, order: Order[PeerT]) -> PeerT:
+        peer = order.peer
         try:
-            fds = [theirs.fileno(), *(stream.sock.fileno() for stream in streams)]
-            await server.channel.send(message, fds)
+            await server.channel.send(order.message, [order.theirs.fileno(), *order.fds])
         except OSError as error:
-            await connection.close()
+            await peer.close()
             raise NotBegun from error
         except BaseException:
-            await connection.close()
+            await peer.close()
             raise
         finally:
-            theirs.close()
+            order.theirs.close()
         try:
-            await asyncio.shield(connection.started)
+            await asyncio.shield(peer.started)
         except asyncio.CancelledError:
-            self._keep(asyncio.create_task(abandon(connection)))
+            if order.abandon is not None:
+                self._keep(asyncio.create_task(order.abandon(peer)))
             raise
         except (SampanError, NotBegun):
-            await connection.close()
+            await peer.close()
             raise
-        return connection
+        return peer
 
     def _remember(self, container_id: str, connection: ShimConnection) -> None:
         self._last[container_id] = connection
@@ -295,41 +330,5 @@ async def abandon(connection: ShimConnection) -> None:
         await connection.exited
 
 
-def spawn_interpreter(sock: int, run_directory: str) -> int:
-    """Start the fork server's interpreter with `sock` as descriptor 3; its PID.
-
-    It sees nothing of this process's environment, site-packages and descriptors, and runs from a
-    read-only view of the interpreter's file, for its children enter containers (see `selfexec`).
-    """
-    source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    code = (
-        f"import sys; sys.path.append({source!r}); "
-        f"from sampan.shim.zygote import main; main({ZYGOTE_FD})"
-    )
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    log = os.open(
-        f"{run_directory}/zygote.log",
-        os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC,
-        0o600,
-    )
-    view = selfexec.readonly_interpreter()
-    interpreter = fcntl.fcntl(view, fcntl.F_DUPFD_CLOEXEC, ZYGOTE_FD + 1)  # out of dup2's way
-    os.close(view)
-    executable: str = getattr(sys, "_base_executable", sys.executable)
-    try:
-        return os.posix_spawn(
-            f"/proc/self/fd/{interpreter}",
-            [executable, "-I", "-S", "-c", code],
-            {"PATH": os.environ.get("PATH", os.defpath)},
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, null, 0),
-                (os.POSIX_SPAWN_DUP2, null, 1),
-                (os.POSIX_SPAWN_DUP2, log, 2),
-                (os.POSIX_SPAWN_DUP2, sock, ZYGOTE_FD),
-            ],
-            setsigmask=(),
-        )
-    finally:
-        os.close(interpreter)
-        os.close(log)
-        os.close(null)
+def control_pair() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)

@@ -1,4 +1,4 @@
-"""The shim's control connections: the one it was born with, and those that come to its socket."""
+"""A shim's or keeper's control connections: the one it was born with, and those that come to a socket."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sampan.shim.loop import READ, WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sampan.shim.loop import Loop
     from sampan.shim.protocol import Message
@@ -41,7 +41,7 @@ class Control:
         self._sock: socket.socket | None = sock
         self._handle = handle
         self._on_closed = on_closed
-        self._outbox: deque[Message] = deque()
+        self._outbox: deque[tuple[Message, Sequence[int]]] = deque()
         self._watched = False
 
     @property
@@ -58,11 +58,14 @@ class Control:
             self._loop.watch(self._sock.fileno(), READ, self._on_events)
             self._watched = True
 
-    def send(self, kind: str, **body: object) -> None:
-        """Send an event or answer; lost when the daemon is gone, which learns it elsewhere."""
+    def send(self, kind: str, fds: Sequence[int] = (), **body: object) -> None:
+        """Send an event or answer; lost when the daemon is gone, which learns it elsewhere.
+
+        The descriptors stay the caller's, and open as long as the connection.
+        """
         if self._sock is None:
             return
-        self._outbox.append({"type": kind, **body})
+        self._outbox.append(({"type": kind, **body}, fds))
         if len(self._outbox) == 1:
             self._flush()
 
@@ -81,7 +84,7 @@ class Control:
             return
         try:
             while self._outbox:
-                protocol.send(self._sock, self._outbox[0])
+                protocol.send(self._sock, *self._outbox[0])
                 self._outbox.popleft()
         except BlockingIOError:
             pass

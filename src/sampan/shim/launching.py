@@ -10,8 +10,9 @@ from sampan.runtime import launch
 from sampan.runtime import process as runtime_process
 from sampan.runtime.trace import Trace
 from sampan.shim import protocol
+from sampan.shim.exec_order import ExecOrder
 from sampan.shim.pipes import open_null, open_pipes
-from sampan.shim.protocol import ExecRequest, SpawnOrder
+from sampan.shim.protocol import SpawnOrder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,22 +27,8 @@ if TYPE_CHECKING:
 JOINS = "joins"  # the answer of a helper to a container that it cannot make
 
 
-def exec_work(
-    order: SpawnOrder, request: ExecRequest, container_pid: int, *, watched: bool, stdin: bool
-) -> Message:
-    """The message for a further process; one that is not `watched` gets /dev/null."""
-    return {
-        "type": "exec",
-        "order": order.to_dict(),
-        "exec": request.to_dict(),
-        "container": container_pid,
-        "watched": watched,
-        "stdin": stdin,
-    }
-
-
 def work(message: Message, fds: list[int]) -> Answer:
-    """Start the process that a `spawn` or an `exec_work` message asks for.
+    """Start the process that a `spawn` or `exec` message asks for; `fds` of the latter: a pidfd.
 
     The answer has its `pid`, `warnings` and `marks`; the descriptors are its pidfd and those that
     `Stdio.start` takes. A container that joins namespaces is left to the shim itself (JOINS): the
@@ -51,7 +38,7 @@ def work(message: Message, fds: list[int]) -> Answer:
         RuntimeFailure: a stage failed; all is undone.
     """
     if message["type"] == "exec":
-        return start_exec(message)
+        return start_exec(ExecOrder.from_dict(message["order"]), fds[0])
     order = SpawnOrder.from_dict(message["request"])
     if order.joins:
         return {"type": JOINS}, []
@@ -96,21 +83,20 @@ def start_container(order: SpawnOrder, sent_at_ns: int | None = None) -> Answer:
     return started(container.pid, container.warnings, marks), [container.pidfd, *ours]
 
 
-def start_exec(message: Message) -> Answer:
-    order = SpawnOrder.from_dict(message["order"])
-    request = ExecRequest.from_dict(message["exec"])
+def start_exec(order: ExecOrder, target: int) -> Answer:
+    request = order.what()
     set_size(request.process, request.console_size)
-    stdio, ours = make_stdio(
-        terminal=request.terminal, watched=message["watched"], stdin=message["stdin"]
-    )
+    stdin = order.stream is not None and bool(order.stream["stdin"])
+    stdio, ours = make_stdio(terminal=request.terminal, watched=order.is_watched, stdin=stdin)
     made = runtime_process.execute(
-        message["container"],
+        order.container_pid,
         request.process,
-        config=json.loads(order.launch)["config"],
+        config=order.config,
         stdio=stdio,
-        container_id=order.id,
+        container_id=order.container_id,
         seccomp_program=read_program(request.seccomp_program),
         cgroup=open_cgroup(order.cgroup_path) if order.cgroup_path else None,
+        target=target,
     )
     if made.console_fd is not None:
         ours = [made.console_fd]

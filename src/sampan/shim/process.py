@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource  # noqa: F401  os.wait4 imports it at its first use, at the end of a container
 import signal
@@ -10,13 +9,14 @@ import socket
 import time
 
 from sampan.errors import RuntimeFailure, SampanError
+from sampan.linux import pidfd
 from sampan.linux import syscalls as kernel
 from sampan.linux.cgroups.manager import open_cgroup
 from sampan.logs import drivers
-from sampan.shim import control, execs, exit_record, launching, protocol
-from sampan.shim.helper import Helper, as_failure
+from sampan.shim import control, exit_record, launching, protocol
+from sampan.shim.helper import as_failure
 from sampan.shim.loop import READ, Loop
-from sampan.shim.protocol import ExecRequest, ExitStatus, SpawnOrder, Started, StreamOptions
+from sampan.shim.protocol import ExitStatus, Started, StreamOptions
 from sampan.shim.stdio import Stdio
 
 TYPE_CHECKING = False
@@ -26,50 +26,10 @@ if TYPE_CHECKING:
 
     from sampan.linux.cgroups.manager import Cgroup
     from sampan.shim.control import Control
-    from sampan.shim.protocol import Message
+    from sampan.shim.helper import Helper
+    from sampan.shim.protocol import Message, SpawnOrder
 
 PEAK_MEMORY_FILES = (("memory", "memory.max_usage_in_bytes"), ("", "memory.peak"))
-PR_SET_NAME = 15  # linux/prctl.h
-PROCESS_NAME = ctypes.create_string_buffer(b"sampan-shim")
-
-
-def run_now(packet: bytes, fds: list[int]) -> None:
-    """Be the shim that a `spawn` packet asks for, from fork to the end of the container."""
-    become_shim()
-    serve_order(packet, fds, Helper(launching.work))
-
-
-def run_spare(source: socket.socket) -> None:
-    """Be ready to be a shim: whatever takes time is done before a packet comes over `source`."""
-    become_shim()
-    helper = Helper(launching.work, ahead=True)
-    received = protocol.receive_packet(source)
-    source.close()
-    if received is not None:
-        serve_order(*received, helper)
-
-
-def become_shim() -> None:
-    """Leave the zygote's session; only SIGKILL ends a shim.
-
-    When a machine goes down everybody gets SIGTERM: the container may take its time, and its last
-    words are logged.
-    """
-    os.setsid()
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
-    kernel.prctl(PR_SET_NAME, ctypes.addressof(PROCESS_NAME))
-
-
-def serve_order(packet: bytes, fds: list[int], helper: Helper) -> None:
-    helper.begin(packet, fds[:1] if packet == protocol.MEMFD else [])
-    message = protocol.decode(packet, fds)
-    order = SpawnOrder.from_dict(message["request"])
-    streams = [StreamOptions.from_dict(each) for each in message["streams"]]
-    shim = Shim(order, socket.socket(fileno=fds[0]), helper)
-    if shim.start(list(zip(fds[1:], streams, strict=True))):
-        shim.serve()
 
 
 class Shim:
@@ -88,8 +48,6 @@ class Shim:
         self._controls: list[Control] = []
         self._first = self._add_control(connection)
         self._listener: socket.socket | None = None
-        self._children: dict[int, Callable[[int, Any], None]] = {}
-        self._execs: dict[str, execs.ExecProcess] = {}
         self._stdio: Stdio | None = None
         self._pid = 0
         self._pidfd = -1
@@ -134,11 +92,11 @@ class Shim:
             started_at_ns=time.time_ns(),
             directory=order.directory,
             cgroup_path=order.cgroup_path,
+            exec_config=order.exec_config,
             trace=made["marks"],
             warnings=made["warnings"],
         )
-        self._first.send("started", started=self._started.to_dict())
-        self._children[self._pid] = self._container_ended
+        self._first.send("started", (self._pidfd,), started=self._started.to_dict())
         stdio.start(fds)
 
     def _prepare(self, stdio: Stdio, streams: list[tuple[int, StreamOptions]]) -> None:
@@ -215,27 +173,23 @@ class Shim:
         kind = message.get("type")
         if kind == "attach":
             self._attach(connection, message, fds)
-        elif kind == "exec":
-            return {"pid": self._exec(connection, message, fds)}
         elif kind == "hello":
-            return self._hello()
+            return self._hello(connection)
         elif kind == "resize":
             assert self._stdio is not None
             self._stdio.resize(message["rows"], message["columns"])
         elif kind == "signal":
             self._signal(message["number"])
-        elif kind in ("exec_resize", "exec_signal", "exec_kill_tree"):
-            self._exec_request(kind, message)
         else:
             raise ValueError(f"the shim knows no request {kind!r}")
         return {}
 
-    def _hello(self) -> Message:
+    def _hello(self, connection: Control) -> Message:
         assert self._started is not None
+        connection.send("process", (self._pidfd,))
         return {
             "version": protocol.PROTOCOL_VERSION,
             "started": self._started.to_dict(),
-            "execs": [{"id": each.id, "pid": each.pid} for each in self._execs.values()],
             "exited": self._status.to_dict() if self._status is not None else None,
             "log_lost": self._log_error,
         }
@@ -244,36 +198,6 @@ class Shim:
         options = StreamOptions.from_dict(message["stream"])
         assert self._stdio is not None
         self._stdio.attach(fds.pop(0), options, self._stream_ended(connection, options.number))
-
-    def _exec(self, connection: Control, message: Message, fds: list[int]) -> int:
-        request = ExecRequest.from_dict(message["process"])
-        client = None
-        if fds:
-            options = StreamOptions.from_dict(message["stream"])
-            client = (fds[0], options, self._stream_ended(connection, options.number))
-        made = execs.start(
-            self._loop,
-            request,
-            client,
-            order=self._order,
-            container_pid=self._pid,
-        )
-        if client is not None:
-            fds.pop(0)
-        self._execs[made.id] = made
-        self._children[made.pid] = lambda status, _: self._exec_ended(made, status)
-        return made.pid
-
-    def _exec_request(self, kind: str, message: Message) -> None:
-        running = self._execs.get(message["exec"])
-        if running is None:
-            return  # it has ended, the report is on its way
-        if kind == "exec_resize":
-            running.resize(message["rows"], message["columns"])
-        elif kind == "exec_signal":
-            running.signal(message["number"])
-        else:
-            running.kill_tree()
 
     def _signal(self, number: int) -> None:
         try:
@@ -286,7 +210,7 @@ class Shim:
 
     def _broadcast(self, kind: str, **body: object) -> None:
         for each in list(self._controls):
-            each.send(kind, **body)
+            each.send(kind, (), **body)
 
     def _log_lost(self, error: OSError) -> None:
         self._log_error = error.strerror or str(error)
@@ -302,29 +226,20 @@ class Shim:
                 return
             if not pid:
                 return
-            handler = self._children.pop(pid, None)
-            if handler is not None:
-                handler(status, usage)
-
-    def _exec_ended(self, ended: execs.ExecProcess, status: int) -> None:
-        ended.ended()
-        del self._execs[ended.id]
-        # Told before the client's stream ends, for the client then asks the daemon for the code.
-        self._broadcast("exec_exited", exec=ended.id, exit_code=exit_code(status))
-        if ended.stdio is not None:
-            ended.stdio.finish()
+            if pid == self._pid:
+                self._container_ended(status, usage)
 
     def _container_ended(self, status: int, usage: Any) -> None:
         ended_at_ns = time.time_ns()
         assert self._stdio is not None
         if self._order.cgroup_path:
             self._cgroup = open_cgroup(self._order.cgroup_path)
-        if not self._order.own_pid_namespace:
-            self._kill_rest()  # else the kernel has killed all with the first process
+        if self._cgroup is not None and not self._order.own_pid_namespace:
+            self._cgroup.kill()  # else the kernel has killed all with the first process
         self._stdio.drain()
         self._stdio.finish_log()
         record = ExitStatus(
-            exit_code=exit_code(status),
+            exit_code=pidfd.exit_code(status),
             exited_at_ns=ended_at_ns,
             usage={
                 "cpu_ns": int((usage.ru_utime + usage.ru_stime) * 1e9),
@@ -336,15 +251,6 @@ class Shim:
         exit_record.write(self._order.directory, record)
         self._broadcast("exited", status=record.to_dict())
         self._status = record
-
-    def _kill_rest(self) -> None:
-        if self._cgroup is not None:
-            self._cgroup.kill()
-        for running in list(self._execs.values()):
-            running.signal(signal.SIGKILL)
-            _, status = os.waitpid(running.pid, 0)
-            del self._children[running.pid]
-            self._exec_ended(running, status)
 
     def _end(self) -> None:
         """Everybody who listens knows: give all back."""
@@ -405,9 +311,3 @@ def take_usage(record: ExitStatus, cgroup: Cgroup) -> None:
                 return
         except FileNotFoundError:
             continue  # memory.peak is there from Linux 5.19; else the first process's figure stays
-
-
-def exit_code(status: int) -> int:
-    """A wait status as a shell counts: 128 + signal for a killed process."""
-    code = os.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code

@@ -8,21 +8,31 @@ by SCM_RIGHTS. The exchange of one container:
       spawn(request) [control, streams] -->
                                           fork ------------------>  (owns `control` from here)
       begun  <----------------------------------------------------  nothing was done before this
-      started(pid …) | failed(stage …)  <-------------------------  the process has exec'd | all undone
+      started(pid …) [pidfd] | failed(stage …)  <-----------------  the process has exec'd | all undone
 
     a new daemon                                                   <request.socket>
       connect  -------------------------------------------------->
       hello(version)  ------------------------------------------->
-      hello(version, started, execs …)  <-------------------------
+      process [pidfd], answer(version, started, exited …)  <------
 
     on every control connection, any number of them at once
       attach(stream) [client socket]  --------------------------->
-      exec(process, stream?) [client socket]  ------------------->
-      resize signal exec_resize exec_signal exec_kill_tree  ----->
+      resize signal  -------------------------------------------->
       answer(seq, …) | failed(seq, stage, message …)  <-----------
-      stream_end(stream, reason), exec_exited(exec, exit_code), log_lost(error)  <---- events
+      stream_end(stream, reason), log_lost(error)  <--------------  events
       exited(status)  <------------------------------------------  exit.json written, log complete
       EOF  <-----------------------------------------------------  cgroup gone, the id may start again
+
+A further process in it, whose keeper knows nothing of the shim (`order` is an ExecOrder):
+
+    daemon                              zygote                     keeper
+      exec(order) [control, pidfd, client?] -->
+                                          fork ------------------>  (owns `control` from here)
+      begun, started(pid …) | failed(stage …)  <------------------
+      resize signal kill_tree  ---------------------------------->
+      answer(seq, …) | failed(seq, stage, message …)  <-----------
+      exec_exited(exit_code), then stream_end(stream, reason)  <--
+      EOF  <-----------------------------------------------------  its client has all
 
 Requests carry a number (`seq`), their answers repeat it. Names that a peer does not know are ignored
 and missing ones have defaults, so either side may be the older one; PROTOCOL_VERSION grows when that
@@ -72,6 +82,10 @@ class Value:
 
 
 LAUNCH_FIELDS = ("config", "endpoints", "rootfs_mounts")
+
+# What `sampan.runtime.process.execute` reads of a container's configuration.
+EXEC_PROCESS_FIELDS = ("apparmorProfile", "oomScoreAdj", "rlimits", "selinuxLabel")
+EXEC_LINUX_FIELDS = ("namespaces", "personality", "seccomp")
 
 
 class ShimRequest(Value):
@@ -160,21 +174,39 @@ class ShimRequest(Value):
             **body,
             "launch": json.dumps(launch, separators=(",", ":")),
             "cgroup_path": self.cgroup_path,
+            "exec_config": exec_config(self.config),
             "own_pid_namespace": "pid" in own,
             "joins": len(own) < len(linux.get("namespaces") or ()) or "timeOffsets" in linux,
         }
 
 
+def exec_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of an OCI configuration that an exec needs: some hundred bytes instead of all."""
+    process, linux = config.get("process") or {}, config.get("linux") or {}
+    part: dict[str, Any] = {
+        "ociVersion": config.get("ociVersion") or "",
+        "process": {
+            name: process[name] for name in EXEC_PROCESS_FIELDS if process.get(name) is not None
+        },
+        "linux": {name: linux[name] for name in EXEC_LINUX_FIELDS if linux.get(name)},
+    }
+    if "seccomp" in part["linux"]:
+        part["annotations"] = config.get("annotations") or {}  # for the agent that it may name
+    return part
+
+
 class SpawnOrder(Value):
     """A ShimRequest as it reaches the shim, see `ShimRequest.to_spawn`.
 
-    `launch` is JSON with the LAUNCH_FIELDS; `joins`: a namespace is joined by path (or has offsets),
+    `launch` is JSON with the LAUNCH_FIELDS; `exec_config` is kept for the daemon, which sends it
+    along with execs; `joins`: a namespace is joined by path (or has offsets),
     which needs a process of its own for a step.
     """
 
     __slots__ = (
         *(name for name in ShimRequest.__slots__ if name not in LAUNCH_FIELDS),
         "cgroup_path",
+        "exec_config",
         "joins",
         "launch",
         "own_pid_namespace",
@@ -195,37 +227,13 @@ class SpawnOrder(Value):
     trace: bool
     launch: str
     cgroup_path: str
+    exec_config: Message
     own_pid_namespace: bool
     joins: bool
 
     def __init__(self, **fields: Any) -> None:
         for name in self.__slots__:
             setattr(self, name, fields[name])
-
-
-class ExecRequest(Value):
-    """A further process for the container: `process` as in the OCI configuration's `process`.
-
-    `seccomp_program` is the path of compiled BPF, as for the container itself. Standard input is open
-    when the stream has one.
-    """
-
-    __slots__ = ("console_size", "id", "process", "seccomp_program", "terminal")
-
-    def __init__(
-        self,
-        *,
-        id: str,
-        process: dict[str, Any],
-        terminal: bool = False,
-        seccomp_program: str | None = None,
-        console_size: Sequence[int] | None = None,
-    ) -> None:
-        self.id = id
-        self.process = process
-        self.terminal = terminal
-        self.seccomp_program = seccomp_program
-        self.console_size = console_size
 
 
 class StreamOptions(Value):
@@ -259,6 +267,7 @@ class Started(Value):
     __slots__ = (
         "cgroup_path",
         "directory",
+        "exec_config",
         "id",
         "pid",
         "shim_pid",
@@ -276,6 +285,7 @@ class Started(Value):
         started_at_ns: int,
         directory: str = "",
         cgroup_path: str = "",
+        exec_config: Mapping[str, Any] | None = None,
         trace: Sequence[Sequence[Any]] = (),
         warnings: Sequence[str] = (),
     ) -> None:
@@ -285,6 +295,7 @@ class Started(Value):
         self.started_at_ns = started_at_ns
         self.directory = directory
         self.cgroup_path = cgroup_path
+        self.exec_config: Message = dict(exec_config or {})
         self.trace = trace
         self.warnings = warnings
 

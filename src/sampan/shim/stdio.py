@@ -109,6 +109,11 @@ class Stdio:
         if self._console >= 0:
             set_size(self._console, rows, columns)
 
+    @property
+    def has_output(self) -> bool:
+        """Whether somebody still holds the other end of a pipe or the terminal."""
+        return any(output.is_open for output in self._outputs)
+
     # Input
 
     @property
@@ -173,7 +178,7 @@ class Stdio:
             self._peer = -1
         for output in self._outputs:
             output.drain()
-        self._console = -1 if not any(o.is_open for o in self._outputs) else self._console
+        self._console = self._console if self.has_output else -1
         if self._input is not None:
             self._input.close()
 

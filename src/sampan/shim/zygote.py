@@ -19,7 +19,7 @@ import sys
 from sampan.linux import syscalls as kernel
 from sampan.linux.cgroups.manager import open_cgroup
 from sampan.runtime import launch
-from sampan.shim import pipes, process, protocol
+from sampan.shim import child, pipes, protocol
 from sampan.shim.loop import READ, Loop
 
 TYPE_CHECKING = False
@@ -114,7 +114,7 @@ class Zygote:
             refuse(packet, fds, error)
             return
         if pid == 0:
-            self._be_child(lambda: process.run_now(packet, fds))
+            self._be_child(lambda: child.run_now(packet, fds))
 
     def _fork_spare(self) -> None:
         ours, theirs = socket.socketpair(
@@ -128,7 +128,7 @@ class Zygote:
             return
         if pid == 0:
             ours.close()
-            self._be_child(lambda: process.run_spare(theirs))
+            self._be_child(lambda: child.run_spare(theirs))
         theirs.close()
         self._spare = Spare(pid, ours)
 

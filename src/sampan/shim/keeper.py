@@ -1,0 +1,206 @@
+"""The keeper of one process of `exec`: its parent, with its stdio and at most one client.
+
+It knows nothing of the container's shim and needs none. The process ends with the container; where the
+kernel does not see to that (no PID namespace of its own), the keeper does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from sampan.errors import RuntimeFailure
+from sampan.linux import pidfd
+from sampan.shim import protocol
+from sampan.shim.control import Control
+from sampan.shim.loop import READ, Loop
+from sampan.shim.protocol import StreamOptions
+from sampan.shim.stdio import Stdio
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+
+    from sampan.shim.exec_order import ExecOrder
+    from sampan.shim.helper import Helper
+    from sampan.shim.protocol import Message
+
+STOP_ATTEMPTS = 50
+STOP_PAUSE_S = 0.001
+
+
+class Keeper:
+    """States: starting, serving, lingering: the process has ended, but its client still takes output,
+    or children of it still hold its pipes, and would be killed by SIGPIPE without a reader.
+    """
+
+    __slots__ = (
+        "_container",
+        "_control",
+        "_ended",
+        "_helper",
+        "_loop",
+        "_order",
+        "_pid",
+        "_pidfd",
+        "_stdio",
+    )
+
+    def __init__(
+        self, order: ExecOrder, connection: socket.socket, container: int, helper: Helper
+    ) -> None:
+        """`helper` has begun to make the process; `container` is the pidfd of the container's first."""
+        self._order = order
+        self._container = container
+        self._helper = helper
+        self._loop = Loop()
+        self._control = Control(self._loop, connection, self._handle, lambda _: None)
+        self._stdio: Stdio | None = None
+        self._pid = 0
+        self._pidfd = -1
+        self._ended = False
+
+    def start(self, client: list[int]) -> bool:
+        """Have the process made; False when that failed and was said.
+
+        `client` is its client's socket, if it has one: owned from here, and left open on failure, for
+        the daemon then tells the client.
+        """
+        order = self._order
+        self._control.send("begun")
+        self._loop.on_child(self._reap)
+        if order.is_watched:
+            self._stdio = Stdio(self._loop, terminal=order.what().terminal, stdin_once=True)
+        try:
+            made, (self._pidfd, *fds) = self._helper.result()
+        except RuntimeFailure as failure:
+            self._control.send("failed", **protocol.failure_to_dict(failure))
+            reap_all()
+            return False
+        self._pid = made["pid"]
+        self._control.send("started", started={"pid": self._pid, "keeper_pid": os.getpid()})
+        if self._stdio is not None:
+            self._stdio.start(fds)
+            for fd in client:
+                options = StreamOptions.from_dict(order.stream or {})
+                self._stdio.attach(fd, options, self._stream_ended)
+        return True
+
+    def serve(self) -> None:
+        """Until nothing more can come, or the container has ended."""
+        self._control.watch()
+        self._reap()  # it may have ended before its SIGCHLD was looked for
+        self._loop.watch(self._container, READ, self._container_ended)
+        while not self._ended or self._control.has_unsent or self._has_client():
+            self._loop.run_once()
+        self._control.close()
+        while self._stdio is not None and self._stdio.has_output:
+            self._loop.run_once()
+
+    def _has_client(self) -> bool:
+        return self._stdio is not None and bool(self._stdio.clients)
+
+    def _handle(self, _: Control, message: Message, __: list[int]) -> Message:
+        """Do what the daemon asks for; what has ended takes nothing, the report is on its way."""
+        kind = message.get("type")
+        if kind == "resize":
+            if self._stdio is not None:
+                self._stdio.resize(message["rows"], message["columns"])
+        elif kind == "signal":
+            pidfd.send_signal(self._pidfd, message["number"])
+        elif kind == "kill_tree":
+            if not self._ended:
+                kill_tree(self._pid)
+        else:
+            raise ValueError(f"the keeper of an exec knows no request {kind!r}")
+        return {}
+
+    def _stream_ended(self, reason: str) -> None:
+        assert self._order.stream is not None
+        self._control.send("stream_end", stream=self._order.stream["number"], reason=reason)
+
+    def _container_ended(self, _: int) -> None:
+        self._loop.forget(self._container)
+        pidfd.send_signal(self._pidfd, signal.SIGKILL)
+        if self._ended and self._stdio is not None:
+            self._stdio.close_outputs()
+
+    def _reap(self) -> None:
+        """At once, whatever the client does: until then the container's PID namespace cannot end."""
+        try:
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if not pid:
+                    return
+                if pid == self._pid:
+                    self._process_ended(status)
+        except ChildProcessError:
+            return
+
+    def _process_ended(self, status: int) -> None:
+        self._ended = True
+        if self._stdio is not None:
+            self._stdio.drain()
+        # Told before the client's stream ends, for the client then asks the daemon for the code.
+        self._control.send("exec_exited", exit_code=pidfd.exit_code(status))
+        if self._stdio is not None:
+            self._stdio.finish()
+            if pidfd.ended(self._container):
+                self._stdio.close_outputs()
+
+
+def reap_all() -> None:
+    """Take the status of what the helper made and killed, and of itself."""
+    try:
+        while True:
+            os.waitpid(-1, 0)
+    except ChildProcessError:
+        pass
+
+
+def kill_tree(root: int) -> None:
+    """Kill a child of ours and its descendants: all are stopped first, so that none forks away."""
+    known: list[int] = []
+    fresh = [root]
+    while fresh:
+        for pid in fresh:
+            kill(pid, signal.SIGSTOP)
+        for pid in fresh:
+            wait_stopped(pid)
+        known += fresh
+        fresh = [child for pid in known for child in children(pid) if child not in known]
+    for pid in reversed(known):
+        kill(pid, signal.SIGKILL)
+
+
+def children(pid: int) -> list[int]:
+    """The children of all threads of a process; see proc_pid_task(5)."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found += map(int, file.read().split())
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return found
+
+
+def wait_stopped(pid: int) -> None:
+    """A stopped process forks no more; one in an uninterruptible call does not either, for now."""
+    for _ in range(STOP_ATTEMPTS):
+        try:
+            with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+                state = file.read(4096).rpartition(b") ")[2][:1]
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        if state != b"R" and state != b"S":
+            return
+        time.sleep(STOP_PAUSE_S)
+
+
+def kill(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
