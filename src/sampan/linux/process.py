@@ -100,6 +100,11 @@ def clone_for_parent() -> None:
     _for_parent = True
 
 
+def clones_for_parent() -> bool:
+    """Has `clone_for_parent` been called, so that this process ends after its one piece of work?"""
+    return _for_parent
+
+
 def clone(
     flags: int,
     *,

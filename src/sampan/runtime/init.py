@@ -14,7 +14,7 @@ from time import monotonic_ns
 
 from sampan.linux import namespaces, netlink, process, rooted, seqpacket
 from sampan.linux import syscalls as sys
-from sampan.runtime import console, hooks, messages, rootfs, settle
+from sampan.runtime import console, hooks, identity, messages, rootfs, settle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -262,7 +262,10 @@ def _settle(birth: Birth, proc_fd: int, master: int) -> None:
     )
     fds = () if master < 0 else (master,)
     listener = () if launch.start_listener is None else (launch.start_listener.fileno(),)
-    birth.settler.settle(proc_fd, (birth.sock.fileno(), *fds, *listener))
+    if birth.agent is not None:
+        birth.settler.pid = int(os.readlink("self", dir_fd=proc_fd))
+    identity.set_labels(birth.identity, proc_fd, progress)
+    birth.settler.settle((birth.sock.fileno(), *fds, *listener))
     birth.mark("identity")
     body = {"marks": progress.marks, "warnings": progress.warnings}
     messages.send(birth.sock, messages.READY, body, *fds)

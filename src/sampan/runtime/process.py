@@ -1,16 +1,24 @@
 """A further process in a running container: `exec`.
 
-runtime                                        the process
-  (PID namespace for children set) clone3 ---->  enter the cgroup, join all namespaces at once,
-                                                 become the container's user, find the program
-  READY [console] <----------------------------
-  end of connection <--------------------------  the program runs
+runtime            stage                         the process
+  clone3 ---------> the label of the program,
+                    enter the cgroup (version 1),
+                    join all namespaces,
+                    clone3(CLONE_PARENT) --------> become the container's user, find the program
+  READY [console] <-----------------------------
+  end of connection <---------------------------  the program runs
+
+The stage joins the PID namespace for its children only: nobody in the container ever sees it. What is
+seen there is born with the container's root and working directory, and holds no directory of the
+machine, for a container with CAP_SYS_PTRACE could walk through /proc/PID/root, cwd and fd of what it
+sees. A process that ends after this work (`linux.process.clone_for_parent`) is the stage itself.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 
 from sampan.errors import RuntimeFailure
 from sampan.linux import namespaces, pidfd, process, seccomp, seqpacket
@@ -45,9 +53,12 @@ class Exec:
 
 
 class _Entry:
-    """What the new process takes along."""
+    """What the stage and the new process take along.
 
-    __slots__ = ("flags", "gate", "settler", "sock", "target", "terminal", "user")
+    `into` is the version 2 cgroup to clone into, `late` the namespaces that the process itself joins.
+    """
+
+    __slots__ = ("flags", "gate", "into", "late", "oom_score", "settler", "sock", "target")
 
     def __init__(
         self,
@@ -56,15 +67,19 @@ class _Entry:
         target: int,
         flags: int,
         gate: Gate | None,
-        *,
-        terminal: bool,
+        into: int | None,
+        oom_score: int | None,
     ) -> None:
         self.settler = settler
         self.sock = sock
         self.target = target
-        self.flags = flags
+        # A process may neither write to a cgroup of the machine's from another user namespace nor be
+        # cloned into one that its cgroup namespace does not show: these two come behind the clone.
+        self.late = flags & (sys.CLONE_NEWUSER | (0 if into is None else sys.CLONE_NEWCGROUP))
+        self.flags = flags & ~self.late
         self.gate = gate
-        self.terminal = terminal
+        self.into = into
+        self.oom_score = oom_score
 
 
 def execute(
@@ -158,14 +173,17 @@ def _execute(
             target = _open_target(container_pid)
             closing.add(os.close, target)
         elif pidfd.ended(target):
-            raise _ended(ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)))
+            raise _ended()
         flags = _namespace_flags(container_pid, config)
-        gate = None
+        gate = into = None
         if cgroup is not None:
             gate = cgroup.gate()
             closing.add(gate.close)
-        entry = _Entry(settler, theirs, target, flags, gate, terminal=settler.stdio is None)
-        pid, fd = _clone(entry, ours, cgroup, container_pid)
+            into = _open_cgroup(cgroup, container_pid)
+        if into is not None:
+            closing.add(os.close, into)
+        score = _oom_score(settler.identity.raw, config)
+        pid, fd = _clone(_Entry(settler, theirs, target, flags, gate, into, score))
     except BaseException:
         ours.close()
         raise
@@ -174,7 +192,8 @@ def _execute(
     undo.add(os.close, fd)
     undo.add(pidfd.kill_and_reap, pid, fd)
     try:
-        _set_oom_score(settler.identity.raw, config, pid)
+        if settler.agent is not None:
+            messages.send(ours, messages.JOINED, {"pid": pid})
         kind, _, fds = messages.receive(ours)
         for console_fd in fds:
             undo.add(os.close, console_fd)
@@ -190,11 +209,11 @@ def _open_target(container_pid: int) -> int:
     try:
         return sys.pidfd_open(container_pid)
     except ProcessLookupError as error:
-        raise _ended(error) from error
+        raise _ended() from error
 
 
-def _ended(error: OSError) -> RuntimeFailure:
-    return RuntimeFailure("exec", "cannot exec in a stopped container", errno=error.errno)
+def _ended() -> RuntimeFailure:
+    return RuntimeFailure("exec", "cannot exec in a stopped container", errno=errno.ESRCH)
 
 
 def _namespace_flags(container_pid: int, config: Mapping[str, Any]) -> int:
@@ -207,45 +226,36 @@ def _namespace_flags(container_pid: int, config: Mapping[str, Any]) -> int:
     return flags
 
 
-def _clone(
-    entry: _Entry, ours: Socket, cgroup: Cgroup | None, container_pid: int
-) -> tuple[int, int]:
-    """Clone into the container's PID namespace, which this process's children alone are in then."""
-    into = cgroup.clone_into() if cgroup is not None else None
-    own = -1
+def _open_cgroup(cgroup: Cgroup, container_pid: int) -> int | None:
+    """The version 2 cgroup to clone into, in a mount of its own; None where there is no such tree.
+
+    The new process inherits the descriptor. So it leads to the files of this one cgroup, for reading:
+    the mount is attached nowhere, and `..` ends at its root.
+    """
+    fd = cgroup.clone_into()
+    if fd is None:
+        return None
     try:
-        if entry.flags & sys.CLONE_NEWPID:
-            own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-            sys.setns(entry.target, sys.CLONE_NEWPID)
-        pid, fd = _clone_into(into, container_pid)
-        if pid == 0:
-            ours.close()
-            _run(entry)
-        return pid, fd
-    except OSError as error:
-        if error.errno in (errno.ESRCH, errno.ENOMEM) and pidfd.ended(entry.target):
-            raise _ended(error) from error
-        raise
+        if _has_controllers_below(fd):
+            # The container (systemd) has made a tree of it, whose inner nodes hold no process.
+            own = _own_cgroup(container_pid)
+            os.close(fd)
+            fd = own
+        tree = sys.open_tree(fd, b"", sys.OPEN_TREE_CLONE)
     finally:
-        if own >= 0:
-            sys.setns(own, sys.CLONE_NEWPID)
-            os.close(own)
-        if into is not None:
-            os.close(into)
+        os.close(fd)
+    try:
+        sys.mount_setattr(tree, set_attributes=sys.MOUNT_ATTR_RDONLY)
+    except BaseException:
+        os.close(tree)
+        raise
+    return tree
 
 
-def _clone_into(into: int | None, container_pid: int) -> tuple[int, int]:
-    if into is None:
-        return process.clone(0)
+def _has_controllers_below(cgroup_fd: int) -> bool:
+    fd = os.open("cgroup.subtree_control", os.O_RDONLY | os.O_CLOEXEC, dir_fd=cgroup_fd)
     try:
-        return process.clone(0, cgroup_fd=into)
-    except OSError as error:
-        if error.errno != errno.EBUSY:
-            raise
-    # the container (systemd) has made a tree of its cgroup, whose inner nodes hold no process
-    fd = _own_cgroup(container_pid)
-    try:
-        return process.clone(0, cgroup_fd=fd)
+        return bool(os.read(fd, 1024).strip())
     finally:
         os.close(fd)
 
@@ -260,45 +270,140 @@ def _own_cgroup(pid: int) -> int:
     return os.open(f"{root}{path}", sys.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _run(entry: _Entry) -> None:
-    """Be the new process; never returns."""
+def _clone(entry: _Entry) -> tuple[int, int]:
+    """(pid, pidfd) of the new process, which is this process's child, or its parent's."""
+    if process.clones_for_parent():
+        return _join_and_clone(entry)
+    ours, theirs = seqpacket.pair()
+    try:
+        pid, fd = process.clone(0)
+        if pid == 0:
+            _be_stage(entry, theirs)
+        os.close(fd)
+        theirs.close()
+        try:
+            _, body, _ = messages.receive(ours)
+        finally:
+            os.waitpid(pid, 0)
+        if "pid" not in body:
+            raise RuntimeFailure("exec", "the helper that joins the container ended early")
+        return body["pid"], sys.pidfd_open(body["pid"])
+    finally:
+        ours.close()
+        theirs.close()
+
+
+def _be_stage(entry: _Entry, sock: Socket) -> None:
+    """Clone the process as a sibling and tell its number; never returns."""
+    try:
+        process.clone_for_parent()
+        pid, _ = _join_and_clone(entry, sock)
+        messages.send(sock, messages.READY, {"pid": pid})
+    except Exception as error:  # noqa: BLE001 - all of it is told to the runtime, which raises it
+        messages.send_failure(sock, entry.settler.progress.failure(error))
+    finally:
+        os._exit(1)
+
+
+def _join_and_clone(entry: _Entry, sock: Socket | None = None) -> tuple[int, int]:
+    """Be the stage: go into the container, for good, and clone the process there.
+
+    With `sock`, this process needs no descriptor but that one afterwards.
+    """
     init.forget_imports()
     progress = entry.settler.progress
     try:
-        sys.prctl(sys.PR_SET_DUMPABLE, 0)
+        _join(entry, sock)
+        progress.at("clone")
+        pid, fd = process.clone(0, cgroup_fd=-1 if entry.into is None else entry.into)
+    except (OSError, RuntimeFailure) as error:
+        if pidfd.ended(entry.target):
+            raise _ended() from error
+        raise progress.failure(error) from error
+    if pid == 0:
+        _run(entry)
+    return pid, fd
+
+
+def _join(entry: _Entry, sock: Socket | None) -> None:
+    """All that the new process inherits; what needs the machine's files comes first."""
+    progress = entry.settler.progress
+    if entry.oom_score is not None:
+        progress.at("oom_score_adj")
+        namespaces.write_file("/proc/self/oom_score_adj", str(entry.oom_score).encode())
+    proc_fd = os.open("/proc", sys.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        identity.set_labels(entry.settler.identity, proc_fd, progress)
+    finally:
+        os.close(proc_fd)
+    if entry.gate is not None:
+        progress.at("cgroup")
+        entry.gate.enter()
+        entry.gate.close()
+    progress.at("descriptors")
+    if sock is None:
+        _close_directories(entry)
+    else:
+        into = () if entry.into is None else (entry.into,)
+        keep = (sock.fileno(), entry.sock.fileno(), entry.target, *into)
+        entry.settler.close_all_but(keep)
+    progress.at("setns")
+    sys.prctl(sys.PR_SET_DUMPABLE, 0)
+    if entry.flags:
+        sys.setns(entry.target, entry.flags)
+    os.chdir("/")
+
+
+def _close_directories(entry: _Entry) -> None:
+    """None of them may be the process's, not even for the moment until it closes them."""
+    stays = {entry.into, *(entry.settler.stdio or ())}
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        if fd < 3 + entry.settler.preserve_fds or fd in stays:
+            continue
+        try:
+            is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
+        except OSError:
+            continue  # it was the one that the list was read from
+        if is_directory:
+            os.close(fd)
+
+
+def _run(entry: _Entry) -> None:
+    """Be the new process; never returns."""
+    settler = entry.settler
+    try:
+        settler.close_all_but((entry.sock.fileno(), entry.target))
         os.setsid()
         master = _enter(entry)
         messages.send(entry.sock, messages.READY, None, *((master,) if master >= 0 else ()))
         if master >= 0:
             os.close(master)
-        entry.settler.become_program(entry.sock)
+        settler.become_program(entry.sock)
     except Exception as error:  # noqa: BLE001 - all of it is told to the runtime, which raises it
-        messages.send_failure(entry.sock, progress.failure(error))
+        messages.send_failure(entry.sock, settler.progress.failure(error))
     finally:
         os._exit(1)
 
 
 def _enter(entry: _Entry) -> int:
-    progress = entry.settler.progress
-    proc_fd = os.open("/proc", sys.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    progress.at("cgroup")
-    if entry.gate is not None:
-        entry.gate.enter()
-    progress.at("setns")
-    flags = entry.flags & ~sys.CLONE_NEWPID
-    if flags:
-        sys.setns(entry.target, flags)
-    if flags & sys.CLONE_NEWUSER:
+    settler = entry.settler
+    settler.progress.at("setns")
+    if entry.late:
+        sys.setns(entry.target, entry.late)
+    if entry.late & sys.CLONE_NEWUSER:
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
         sys.prctl(sys.PR_SET_DUMPABLE, 0)
-    os.chdir("/")
     master = -1
-    if entry.terminal:
-        progress.at("console")
+    if settler.stdio is None:
+        settler.progress.at("console")
         master = _open_terminal(entry)
+    if settler.agent is not None:
+        _, body, _ = messages.receive(entry.sock)
+        settler.pid = body.get("pid", 0)
     console_fds = (master,) if master >= 0 else ()
-    entry.settler.settle(proc_fd, (entry.sock.fileno(), *console_fds))
+    settler.settle((entry.sock.fileno(), *console_fds))
     return master
 
 
@@ -311,16 +416,8 @@ def _open_terminal(entry: _Entry) -> int:
     return master
 
 
-def _set_oom_score(raw: Mapping[str, Any], config: Mapping[str, Any], pid: int) -> None:
-    score = raw.get("oomScoreAdj")
+def _oom_score(raw: Mapping[str, Any], config: Mapping[str, Any]) -> int | None:
+    score: int | None = raw.get("oomScoreAdj")
     if score is None:
         score = (config.get("process") or {}).get("oomScoreAdj")
-    if score is None:
-        return
-    path = f"/proc/{pid}/oom_score_adj"
-    try:
-        namespaces.write_file(path, str(score).encode())
-    except ProcessLookupError:
-        return  # it has failed; what it says comes next
-    except OSError as error:
-        raise os_failure("oom_score_adj", error, path) from error
+    return score

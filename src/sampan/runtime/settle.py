@@ -76,27 +76,25 @@ class Settler:
         """Must CAP_SYS_ADMIN stay until the seccomp filter is loaded? See seccomp(2)."""
         return self.seccomp_program is not None and not self.identity.no_new_privileges
 
-    def settle(self, proc_fd: int, keep: Sequence[int]) -> None:
-        """Become the container's user with its limits and labels, and find the program.
+    def settle(self, keep: Sequence[int]) -> None:
+        """Become the container's user with its limits, and find the program.
 
-        Of this process's descriptors only `keep`, the standard streams and the preserved ones stay
-        open; `proc_fd` does not.
+        `identity.set_labels` has been called, by this process or the one that it was cloned from, and
+        with an agent `pid` is known. Of this process's descriptors only `keep`, the standard streams
+        and the preserved ones stay open.
 
         Raises:
             RuntimeFailure, OSError: at the step that `progress` notes.
         """
         who, progress = self.identity, self.progress
-        if self.agent is not None:
-            self.pid = int(os.readlink("self", dir_fd=proc_fd))
         if self.keyring is not None:
             progress.at("keyring")
             _join_keyring(self.keyring)
         progress.at("rlimit")
         identity.set_limits(who)
         identity.set_scheduling(who, progress)
-        identity.set_labels(who, proc_fd, progress)
         progress.at("descriptors")
-        self._close_all_but(keep)
+        self.close_all_but(keep)
         progress.at("user")
         identity.look_up_user(who)
         progress.at("stdio")
@@ -137,8 +135,8 @@ class Settler:
         assert listener is not None
         self.agent.hand_over(listener, self.pid)
 
-    def _close_all_but(self, keep: Sequence[int]) -> None:
-        """Before the first path of the container's is followed, which may be a hostile link.
+    def close_all_but(self, keep: Sequence[int]) -> None:
+        """Done before the first path of the container's is followed, which may be a hostile link.
 
         Close-on-exec is too late: a passwd file, directory or program at `/proc/self/fd/N/..` is
         looked up while N is open, and would be the machine's (CVE-2024-21626).
