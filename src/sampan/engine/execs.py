@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 
@@ -18,6 +19,7 @@ from sampan.shim.streams import DEFAULT_DETACH_KEYS, ClientStream
 
 # How long an ended exec can still be inspected; dockerd keeps it as long.
 KEPT_S = 300.0
+BEGIN_TIMEOUT_S = 10.0
 KILLED = 137  # 128 + SIGKILL
 
 
@@ -35,6 +37,7 @@ class Exec:
         self.pid = 0
         self.handle: ExecHandle | None = None
         self.ended_at = 0.0
+        self.begun = asyncio.Event()
 
     @property
     def open_stdin(self) -> bool:
@@ -130,14 +133,22 @@ class Execs:
             raise
         if entry.running:
             entry.handle, entry.pid = handle, handle.pid
+        entry.begun.set()
 
     async def resize(self, exec_id: str, rows: int, columns: int) -> None:
         """Set the size of the process's terminal.
+
+        A client sends the size while its start is under way, so that is waited for, as dockerd does.
 
         Raises:
             Conflict: it does not run.
         """
         entry = self.get(exec_id)
+        try:
+            async with asyncio.timeout(BEGIN_TIMEOUT_S):
+                await entry.begun.wait()
+        except TimeoutError:
+            pass
         if entry.handle is None or not entry.running:
             raise Conflict(f"exec process {exec_id} is not running")
         await entry.handle.resize(rows, columns)
@@ -171,6 +182,7 @@ class Execs:
         if not entry.running:
             return  # given up before, when its request was cancelled
         entry.running, entry.exit_code, entry.pid = False, exit_code, 0
+        entry.begun.set()
         entry.handle = None
         entry.ended_at = time.monotonic()
         entry.container.exec_ids.pop(entry.id, None)
