@@ -13,6 +13,7 @@ from sampan.engine.model import ContainerConfig, HealthConfig, HostConfig
 from sampan.engine.resources import Machine, check_limits, check_ulimits
 from sampan.engine.security import effective_capabilities, parse_security_options
 from sampan.engine.signals import signal_number
+from sampan.engine.sysctls import check_sysctls
 from sampan.errors import Conflict, InvalidArgument, Unsupported
 from sampan.logs.drivers import DRIVERS
 from sampan.oci.image_config import RunDefaults
@@ -70,6 +71,7 @@ def check_request(config: ContainerConfig, host: HostConfig, machine: Machine) -
         raise InvalidArgument(f"invalid isolation '{host.isolation}' on linux")
     effective_capabilities(host)
     parse_security_options(host.security_opt)
+    check_sysctls(host)
     for rule in host.device_cgroup_rules or ():
         devices.parse_rule(rule)
     return warnings
