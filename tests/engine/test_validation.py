@@ -40,6 +40,7 @@ MACHINE = Machine(cpus=2, cpuset_cpus="0-1", cpuset_mems="0")
         ({}, {"cap_drop": ["NOSUCH"]}, 'invalid CapDrop: unknown capability: "CAP_NOSUCH"'),
         ({}, {"security_opt": ["nosuch=1"]}, 'invalid --security-opt 2: "nosuch=1"'),
         ({}, {"security_opt": ["word"]}, 'invalid --security-opt 1: "word"'),
+        ({}, {"sysctls": {"kernel.panic": "1"}}, 'sysctl "kernel.panic" is not in a separate'),
         ({}, {"network_mode": "container:"}, "invalid container format"),
         (
             {"hostname": "x"},
@@ -82,6 +83,16 @@ def test_not_built(name: str) -> None:
     config, host = ASKING[name]
     with pytest.raises(Unsupported, match=f"^{re.escape(name)} is not built yet"):
         check_request(ContainerConfig(**config), HostConfig(**host), MACHINE)
+
+
+@pytest.mark.parametrize("option", ["label=type:svirt_t", "label:user:x", "label=nosuch"])
+def test_selinux_labels_are_not_built(option: str) -> None:
+    """Refused rather than believed in; turning them off is what is the case anyhow."""
+    text = re.escape(f"HostConfig.SecurityOpt {option} is not built yet")
+    with pytest.raises(Unsupported, match=f"^{text}$"):
+        check_request(ContainerConfig(), HostConfig(security_opt=[option]), MACHINE)
+    for off in ("label=disable", "label:disable", "disable"):
+        check_request(ContainerConfig(), HostConfig(security_opt=[off]), MACHINE)
 
 
 def test_plain_request_is_fine() -> None:

@@ -84,7 +84,7 @@ class Bundles:
             paths["cgroup"] = ""
         return spec.Surroundings(
             cgroup_version=services.cgroup_version,
-            apparmor=services.apparmor,
+            apparmor=container.record.apparmor_profile,
             files=services.networking.write_files(container),
             namespace_paths=paths,
             default_ulimits=services.options.default_ulimits,

@@ -130,6 +130,7 @@ class Record(msgspec.Struct, kw_only=True):
     hostname: str = ""
     cgroup_path: str = ""
     capabilities: list[str] = []
+    apparmor_profile: str = ""  # of the last start, empty for none
     restart_count: int = 0
     manually_stopped: bool = False
 

@@ -77,7 +77,10 @@ class Engine:
         database = Database(f"{options.data_root}/engine.db")
         try:
             engine = cls._assemble(options, database, zygote)
-            await asyncio.to_thread(engine.networking.bridge.ensure)
+            await asyncio.gather(
+                asyncio.to_thread(engine.networking.bridge.ensure),
+                asyncio.to_thread(engine.system.apparmor.load),
+            )
             engine.networking.bridge.watch(asyncio.get_running_loop())
             for warning in engine.networking.bridge.warnings:
                 log.warning("bridge network: %s", warning)

@@ -82,7 +82,9 @@ class Lifecycle:
         await self._attach_late(container)
 
     async def _launch(self, container: Container, trace: StartTrace) -> ShimConnection:
-        networking = self._services.networking
+        apparmor, networking = self._services.apparmor, self._services.networking
+        container.record.apparmor_profile = apparmor.profile_of(container.host_config)
+        await apparmor.ensure(container.record.apparmor_profile)
         endpoints = networking.connect(container)
         try:
             request = self._bundles.prepare(container, trace)

@@ -6,19 +6,20 @@ from dataclasses import dataclass
 
 from sampan.engine import defaults
 from sampan.engine.model import HostConfig
-from sampan.errors import InvalidArgument
+from sampan.errors import InvalidArgument, Unsupported
 from sampan.linux.capabilities import NAMES
+
+UNCONFINED = "unconfined"
 
 
 @dataclass(frozen=True, slots=True)
 class SecurityOptions:
     """`--security-opt`, parsed. `seccomp` is `builtin`, `unconfined` or a profile's JSON text;
-    `apparmor` a profile's name, empty for the default one; `label` SELinux' `key:value` parts."""
+    `apparmor` a profile's name, empty for the default one."""
 
     no_new_privileges: bool = False
     seccomp: str = "builtin"
     apparmor: str = ""
-    label: tuple[str, ...] = ()
 
 
 def parse_security_options(options: list[str] | None) -> SecurityOptions:
@@ -26,14 +27,14 @@ def parse_security_options(options: list[str] | None) -> SecurityOptions:
 
     Raises:
         InvalidArgument: with dockerd's text.
+        Unsupported: an SELinux label, which would not be set.
     """
-    no_new_privileges, seccomp, apparmor, label = False, "builtin", "", []
+    no_new_privileges, seccomp, apparmor = False, "builtin", ""
     for option in options or ():
         if option == "no-new-privileges":
             no_new_privileges = True
             continue
-        if option in ("disable",):
-            label.append(option)
+        if option == "disable":
             continue
         separator = "=" if "=" in option else ":"
         key, found, value = option.partition(separator)
@@ -41,7 +42,9 @@ def parse_security_options(options: list[str] | None) -> SecurityOptions:
             raise InvalidArgument(f'invalid --security-opt 1: "{option}"')
         match key:
             case "label":
-                label.append(value)
+                # Whoever asks for a label is not to believe in one that is not there.
+                if value != "disable":
+                    raise Unsupported(f"HostConfig.SecurityOpt {option} is not built yet")
             case "apparmor":
                 apparmor = value
             case "seccomp":
@@ -52,7 +55,7 @@ def parse_security_options(options: list[str] | None) -> SecurityOptions:
                 no_new_privileges = value.lower() in ("true", "1", "t")
             case _:
                 raise InvalidArgument(f'invalid --security-opt 2: "{option}"')
-    return SecurityOptions(no_new_privileges, seccomp, apparmor, tuple(label))
+    return SecurityOptions(no_new_privileges, seccomp, apparmor)
 
 
 def effective_capabilities(host: HostConfig) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sampan.engine.apparmor import AppArmor
     from sampan.engine.events import EventBus
     from sampan.engine.networking import Networking
     from sampan.engine.options import EngineOptions
@@ -27,7 +28,7 @@ class Services:
     profiles: Profiles
     zygote: Zygote
     cgroup_version: int
-    apparmor: bool
+    apparmor: AppArmor
 
     def socket_path(self, container_id: str) -> str:
         """Where the shim of a container listens."""

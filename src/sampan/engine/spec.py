@@ -25,12 +25,13 @@ class Surroundings:
     """What of the machine and the engine a configuration depends on.
 
     `namespace_paths` maps an OCI namespace type to the namespace to join, an empty text to the
-    host's own; types that are not in it are made new. `files` are (source, target) of the files
-    that the engine keeps for the container (`/etc/hosts` …).
+    host's own; types that are not in it are made new. `apparmor` is the profile to run
+    under, empty for none. `files` are (source, target) of the files that the engine keeps for the
+    container (`/etc/hosts` …).
     """
 
     cgroup_version: int
-    apparmor: bool = False
+    apparmor: str = ""
     files: Sequence[tuple[str, str]] = ()
     namespace_paths: dict[str, str] = field(default_factory=dict)
     default_ulimits: Sequence[tuple[str, int, int]] = ()
@@ -119,10 +120,8 @@ def _process(
     rlimits = _rlimits(record.host_config, surroundings)
     if rlimits:
         process["rlimits"] = rlimits
-    if (surroundings.apparmor and not record.host_config.privileged) or security.apparmor:
-        process["apparmorProfile"] = security.apparmor
-    if not process.get("apparmorProfile"):
-        process.pop("apparmorProfile", None)
+    if surroundings.apparmor:
+        process["apparmorProfile"] = surroundings.apparmor
     return process
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import sampan
+from sampan.engine.apparmor import AppArmor
 from sampan.engine.options import EngineOptions
 from sampan.engine.resources import Machine
 from sampan.linux.sysinfo import CgroupSupport, SystemInfo, cgroup_support, system_info
@@ -44,7 +45,7 @@ class System:
         self._support: CgroupSupport = cgroup_support()
         self._facts: SystemInfo = system_info()
         self.cgroup_version = self._support.version
-        self.apparmor = self._facts.apparmor
+        self.apparmor = AppArmor()
         self.machine = Machine(
             cpus=self._facts.cpus,
             cpuset_cpus=self._support.cpus,
@@ -167,23 +168,26 @@ class System:
 
     def _security_options(self) -> list[str]:
         options = []
-        if self._facts.apparmor:
+        if self.apparmor.default:
             options.append("name=apparmor")
         if self._facts.seccomp:
             options.append("name=seccomp,profile=builtin")
-        if self._facts.selinux:
-            options.append("name=selinux")
         if self._support.version == 2:
             options.append("name=cgroupns")
         return options
 
     def _warnings(self) -> list[str]:
-        return [
+        warnings = [
             text
             for field, text in LIMIT_WARNINGS.items()
             if not getattr(self._support, field)
             and not (self._support.version == 2 and field in NOT_ON_V2)
         ]
+        if self.apparmor.problem:
+            warnings.append(
+                f"WARNING: containers run without an AppArmor profile: {self.apparmor.problem}"
+            )
+        return warnings
 
 
 def architecture() -> str:

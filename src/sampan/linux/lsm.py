@@ -11,6 +11,7 @@ import os
 
 from sampan.linux import syscalls as sys
 
+_APPARMOR_FS = "/sys/kernel/security/apparmor"
 _ATTR = sys.RESOLVE_NO_XDEV | sys.RESOLVE_NO_MAGICLINKS | sys.RESOLVE_BENEATH
 
 
@@ -21,6 +22,43 @@ def apparmor_enabled() -> bool:
             return file.read(1) == b"Y"
     except OSError:
         return False
+
+
+def apparmor_revision() -> int:
+    """The number of the kernel's AppArmor policy, another one after each load or removal.
+
+    Raises:
+        OSError: the kernel does not say; securityfs may not be mounted.
+    """
+    fd = os.open(f"{_APPARMOR_FS}/revision", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return int(os.read(fd, 32))
+    finally:
+        os.close(fd)
+
+
+def apparmor_profile_loaded(name: str) -> bool:
+    """Is a profile of this name in the kernel?
+
+    Raises:
+        OSError: the kernel does not say; securityfs may not be mounted.
+    """
+    with open(f"{_APPARMOR_FS}/profiles", "rb") as file:
+        return any(line.rpartition(b" (")[0] == name.encode() for line in file)
+
+
+def apparmor_label() -> str:
+    """The profile that confines this process, `unconfined` where none does.
+
+    Raises:
+        OSError: the kernel has no AppArmor.
+    """
+    try:
+        file = open("/proc/self/attr/apparmor/current", "rb")
+    except FileNotFoundError:
+        file = open("/proc/self/attr/current", "rb")
+    with file:
+        return file.read().decode(errors="replace").strip().rpartition(" (")[0] or "unconfined"
 
 
 def selinux_enabled() -> bool:

@@ -84,7 +84,7 @@ def inspected(
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": _apparmor_profile(record.host_config),
+        "AppArmorProfile": record.apparmor_profile,
         "ExecIDs": list(container.exec_ids) or None,
         "HostConfig": host_config(record.host_config),
         "GraphDriver": {"Name": "overlay2", "Data": layers},
@@ -243,12 +243,3 @@ def _plain(model: Model) -> dict[str, Any]:
 
 def _default(given: list[str] | None, paths: tuple[str, ...]) -> list[str]:
     return list(paths) if given is None else given
-
-
-def _apparmor_profile(host: HostConfig) -> str:
-    """The profile that was asked for by name."""
-    for option in host.security_opt or ():
-        name, separator, value = option.partition("=")
-        if separator and name == "apparmor":
-            return value
-    return ""
