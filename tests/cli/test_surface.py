@@ -96,7 +96,9 @@ def test_what_a_command_loads(tmp_path: object, arguments: list[str], own: set[s
     server = Server(f"{tmp_path}/s.sock", engine)
     names = loaded(server, *arguments)
     server.close()
-    assert names - LIGHT - {"sampan", "sampan.cli", "sampan.jsontext"} == {f"sampan.cli.{name}" for name in own}
+    assert names - LIGHT - {"sampan", "sampan.cli", "sampan.jsontext"} == {
+        f"sampan.cli.{name}" for name in own
+    }
 
 
 def test_errors_are_told_by_main_alone() -> None:
