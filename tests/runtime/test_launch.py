@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import select
+import signal
 import socket
 from typing import Any
 
@@ -87,6 +88,19 @@ def test_user_namespace(bundle: Bundle) -> None:
     assert got.lines[2] == "null"
     assert os.stat(f"{bundle.path}/upper/made").st_uid == 100000
     assert got.lines[-1] == "lo"
+
+
+@pytest.mark.parametrize("minor", [5, 77])
+def test_device_of_a_user_namespace(bundle: Bundle, minor: int) -> None:
+    """What is bound is the node of that number, whatever the machine has at that path."""
+    bundle.map_ids()
+    bundle.linux["devices"] = [{"path": "/dev/full", "type": "c", "major": 1, "minor": minor}]
+    if minor == 77:
+        with pytest.raises(RuntimeFailure, match="no node of char device 1:77"):
+            bundle.sh("true")
+        return
+    got = bundle.sh("head -c 3 /dev/full | od -An -tx1")
+    assert got.out.split() == ["00", "00", "00"], got
 
 
 def test_time_namespace_offsets(bundle: Bundle) -> None:
@@ -284,6 +298,8 @@ def test_reaper_forwards_and_reaps(bundle: Bundle) -> None:
     assert os.read(reader, 100) == b"2\n"
     with open(f"/proc/{container.pid}/cmdline", "rb") as file:
         assert file.read().startswith(b"/sbin/docker-init\0--\0sh\0-c\0")
+    with open(f"/proc/{container.pid}/comm", "rb") as file:
+        assert file.read() == b"docker-init\n"
     pidfd.send_signal(container.pidfd, 15)
     assert bundle.end(container) == 9
     assert int(os.read(reader, 100)) <= 5
@@ -299,6 +315,28 @@ def test_reaper_reports_a_program_that_cannot_run(bundle: Bundle) -> None:
     with pytest.raises(RuntimeFailure, match="exec format error"):
         container.start()
     bundle.running.clear()
+
+
+def test_reaper_that_may_not_signal_its_child(bundle: Bundle) -> None:
+    """The child is another user's and CAP_KILL is not there: the signal is lost, nothing else."""
+    for names in bundle.process["capabilities"].values():
+        names.remove("CAP_KILL")
+    script = "echo ready; read word; exit 8"
+    inside, answer = os.pipe2(os.O_CLOEXEC)
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    container = bundle.start(
+        *("/bin/busybox", "su", "-s", "/bin/sh", "user", "-c", script),
+        stdio=(inside, writer, writer),
+        reaper=True,
+    )
+    os.close(inside)
+    os.close(writer)
+    assert os.read(reader, 100) == b"ready\n"
+    pidfd.send_signal(container.pidfd, signal.SIGTERM)
+    os.write(answer, b"go\n")
+    assert bundle.end(container) == 8
+    os.close(reader)
+    os.close(answer)
 
 
 def test_reaper_under_dockers_filter(bundle: Bundle) -> None:

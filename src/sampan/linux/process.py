@@ -151,6 +151,11 @@ def set_title(area: tuple[int, int], words: Sequence[bytes]) -> None:
     ctypes.memmove(address, title.ljust(size, b"\0"), size)
 
 
+def set_name(name: bytes) -> None:
+    """Set what `ps` and /proc/PID/comm call this thread, up to 15 bytes; see PR_SET_NAME of prctl(2)."""
+    sys.prctl(sys.PR_SET_NAME, ctypes.addressof(ctypes.create_string_buffer(name)))
+
+
 def set_limit(name: str, soft: int, hard: int, *, pid: int = 0) -> None:
     """Set a resource limit by its OCI name; 2**64-1 is infinity.
 
@@ -197,9 +202,9 @@ def set_scheduler(scheduler: Mapping[str, object]) -> None:
 
 def default_signals() -> None:
     """Give every signal its default action and block none: an exec'd program starts clean."""
-    for number in range(1, 32):
+    for number in range(1, sys.NSIG + 1):
         if number not in (sys.SIGKILL, sys.SIGSTOP):
-            sys.libc.signal(number, None)
+            sys.default_action(number)
     sys.libc.sigprocmask(sys.SIG_SETMASK, bytes(128), None)
 
 

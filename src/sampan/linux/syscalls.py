@@ -39,6 +39,7 @@ _NUMBERS: dict[str, dict[str, int]] = {
         "personality": 135,
         "pivot_root": 155,
         "prlimit64": 302,
+        "rt_sigaction": 13,
         "sched_setattr": 314,
         "seccomp": 317,
         "set_mempolicy": 238,
@@ -59,6 +60,7 @@ _NUMBERS: dict[str, dict[str, int]] = {
         "personality": 92,
         "pivot_root": 41,
         "prlimit64": 261,
+        "rt_sigaction": 134,
         "sched_setattr": 274,
         "seccomp": 277,
         "set_mempolicy": 237,
@@ -85,6 +87,7 @@ SYS_memfd_create = _number["memfd_create"]
 SYS_personality = _number["personality"]
 SYS_pivot_root = _number["pivot_root"]
 SYS_prlimit64 = _number["prlimit64"]
+SYS_rt_sigaction = _number["rt_sigaction"]
 SYS_sched_setattr = _number["sched_setattr"]
 SYS_seccomp = _number["seccomp"]
 SYS_set_mempolicy = _number["set_mempolicy"]
@@ -201,6 +204,7 @@ SIGKILL = 9
 SIGCHLD = 17
 SIGSTOP = 19
 SIG_SETMASK = 2
+NSIG = 64  # the highest number
 
 # linux/close_range.h, linux/memfd.h
 CLOSE_RANGE_CLOEXEC = 0x4
@@ -317,6 +321,14 @@ _prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 def prctl(option: int, second: int = 0, third: int = 0, fourth: int = 0, fifth: int = 0) -> int:
     """Operate on this process; see prctl(2)."""
     return check(_prctl(option, second, third, fourth, fifth), "prctl")
+
+
+def default_action(signal: int) -> None:
+    """Give a signal its default action, also 32 and 33, which the C library keeps for itself.
+
+    See rt_sigaction(2); struct sigaction of the kernel is all zeros then.
+    """
+    check(libc.syscall(SYS_rt_sigaction, signal, bytes(32), None, 8), "rt_sigaction")
 
 
 def personality(persona: int) -> int:
@@ -461,8 +473,6 @@ def memfd_create(name: str, flags: int = MFD_CLOEXEC) -> int:
 
 
 # -- Mounts ------------------------------------------------------------------------------------
-
-PROC_SUPER_MAGIC = 0x9FA0  # linux/magic.h
 
 
 def file_system_type(fd: int) -> int:

@@ -7,7 +7,7 @@ import os
 import stat
 
 from sampan.errors import RuntimeFailure
-from sampan.linux import mounts, rooted
+from sampan.linux import rooted
 from sampan.linux import syscalls as sys
 from sampan.runtime.plan import DEFAULT_DEVICES
 
@@ -75,7 +75,7 @@ def _make_node(
         _check_existing(directory, name, path, mode, number)
     except PermissionError:
         # a user namespace owns no device: take the machine's node instead
-        _bind_node(directory, name, path)
+        _bind_node(directory, name, path, mode, number)
     else:
         if uid or gid:
             os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
@@ -92,8 +92,12 @@ def _check_existing(directory: int, name: str, path: str, mode: int, number: int
         )
 
 
-def _bind_node(directory: int, name: str, path: str) -> None:
-    tree = mounts.clone_tree(path, recursive=False)
+def _bind_node(directory: int, name: str, path: str, mode: int, number: int) -> None:
+    node = _open_node(path, mode, number)
+    try:
+        tree = sys.open_tree(node, b"", sys.OPEN_TREE_CLONE)
+    finally:
+        os.close(node)
     try:
         target, _ = rooted.make_file(directory, name)
         try:
@@ -102,6 +106,36 @@ def _bind_node(directory: int, name: str, path: str) -> None:
             os.close(target)
     finally:
         os.close(tree)
+
+
+def _open_node(path: str, mode: int, number: int) -> int:
+    """The machine's node of this device, at the same path or elsewhere in /dev.
+
+    Raises:
+        RuntimeFailure: there is none (stage `device`, ENOENT).
+    """
+    kind = "block" if stat.S_ISBLK(mode) else "char"
+    by_number = f"/dev/{kind}/{os.major(number)}:{os.minor(number)}"
+    for candidate in (
+        path,
+        os.path.realpath(by_number),
+        *map("/dev/{}".format, os.listdir("/dev")),
+    ):
+        try:
+            fd = os.open(candidate, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            continue
+        status = os.fstat(fd)
+        if stat.S_IFMT(status.st_mode) == stat.S_IFMT(mode) and status.st_rdev == number:
+            return fd
+        os.close(fd)
+    raise RuntimeFailure(
+        "device",
+        f"device {path}: the machine has no node of {kind} device {os.major(number)}:"
+        f"{os.minor(number)}, and a user namespace can make none",
+        path=path,
+        errno=errno.ENOENT,
+    )
 
 
 def make_links(root_fd: int) -> None:

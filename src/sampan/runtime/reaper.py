@@ -23,7 +23,9 @@ _SIGTTIN = 21
 _SIGTTOU = 22
 # what the kernel sends about this process itself is not for the child
 _OWN = frozenset((sys.SIGCHLD, _SIGTTIN, _SIGTTOU))
-_TITLE = b"/sbin/docker-init"  # what `docker run --init` shows
+# what `docker run --init` shows
+_TITLE = b"/sbin/docker-init"
+_NAME = b"docker-init"
 _ALL = b"\xff" * 128
 
 
@@ -37,6 +39,7 @@ def run(path: str, identity: Identity, sock: Socket, area: tuple[int, int]) -> N
     if child == 0:
         _be_child(path, identity, sock)
     process.set_title(area, [_TITLE, b"--", *map(os.fsencode, identity.args)])
+    process.set_name(_NAME)
     sock.close()
     sys.close_range(0)
     os._exit(_attend(child))
@@ -67,8 +70,8 @@ def _attend(child: int) -> int:
         elif number > 0 and number not in _OWN:
             try:
                 os.kill(child, number)
-            except ProcessLookupError:
-                continue
+            except (ProcessLookupError, PermissionError):
+                continue  # it has ended, or is another user's by now, whom we may not signal
 
 
 def _reap(child: int) -> int | None:
