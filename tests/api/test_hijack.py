@@ -194,6 +194,45 @@ async def test_exec_with_a_body_in_chunks(api: Api) -> None:
     writer.close()
 
 
+@pytest.mark.parametrize("before", [b"", b"\r\n", b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n"])
+async def test_early_input_behind_chunks(api: Api, before: bytes) -> None:
+    """All in one piece, behind an empty line or another request: the input is not the parser's."""
+    await api.container()
+    _, answer = await api.ask("POST", "/containers/box/exec", {"Cmd": ["cat"], "AttachStdin": True})
+    reader, writer = await api.raw()
+    early = b"0\r\n\r\nGET /early HTTP/1.1\r\n\r\n"
+    writer.write(
+        before
+        + f"POST /exec/{answer['Id']}/start HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n"
+        "Content-Type: application/json\r\n\r\n2\r\n{}\r\n0\r\n\r\n".encode()
+        + early
+    )
+    async with asyncio.timeout(10):
+        if before.startswith(b"GET"):
+            await reader.readuntil(b"\r\n\r\nOK")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
+        assert await reader.readexactly(len(early)) == early
+        writer.write_eof()
+        assert await reader.read() == b"[end]"
+    writer.close()
+
+
+async def test_a_session_behind_a_refused_one(api: Api) -> None:
+    """Two hijacking requests in one piece: the first is refused, the second has the input."""
+    await api.container(OpenStdin=True)
+    reader, writer = await api.raw()
+    refused = "POST /containers/nosuch/attach?stream=1 HTTP/1.1\r\nHost: d\r\n\r\n"
+    taken = f"POST {ATTACH} HTTP/1.1\r\nHost: d\r\n\r\n"
+    writer.write(f"{refused}{refused}{taken}early".encode())
+    async with asyncio.timeout(10):
+        for _ in range(2):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 404")
+            await reader.readuntil(b"}\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        assert await reader.readexactly(5) == b"early"
+    writer.close()
+
+
 async def test_an_exec_that_cannot_start(api: Api) -> None:
     await api.container()
     _, answer = await api.ask("POST", "/containers/box/exec", {"Cmd": ["nosuch"], "Tty": True})

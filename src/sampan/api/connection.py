@@ -2,7 +2,8 @@
 
 - Bytes that a client sends behind a request that will leave HTTP (attach, exec start) are the
   session's, not a next request: they are held back from the parser, and reading pauses, until the
-  handler takes them with the socket or the request turns out not to be hijacked.
+  handler takes them with the socket or the request turns out not to be hijacked. `framing` knows
+  where such a request ends, also behind others that are not answered yet.
 - A handler that streams for long can ask to be cancelled when the client goes away.
 - What is no HTTP gets an answer in Docker's shape.
 """
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -19,13 +19,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
-# Requests whose connection becomes a raw stream.
-_HIJACKING = re.compile(
-    rb"POST (?:https?://[^/ ]*)?(?:/v[0-9.]+)?/(?:containers/[^/ ]+/attach|exec/[^/ ]+/start)[? ]"
-)
-_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
-_CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
-_HEAD_LIMIT_BYTES = 256 << 10
+from sampan.api.framing import Framing
 
 
 class Connection(RequestHandler):
@@ -34,9 +28,8 @@ class Connection(RequestHandler):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.held = b""
-        self._holding = False
-        self._head = b""
-        self._body_left = 0
+        self._framing = Framing()
+        self._answered = 0
         self._on_lost: Callable[[], object] | None = None
 
     # Holding back what follows a hijacking request
@@ -44,57 +37,36 @@ class Connection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         if not data:  # aiohttp's own call, to go on with what its parser has
             super().data_received(data)
-        elif self._holding:
-            self.held += data
-        elif self._body_left:
-            self._feed_body(data)
-        elif self._head or (b"POST ".startswith(data[:5]) and self._is_idle()):
-            self._feed_head(self._head + data)
+        elif self._framing.hijacked:
+            self._hold(data)
         else:
-            super().data_received(data)
+            if self._framing.lost and self._is_idle():
+                self._framing.go_on()
+            end = self._framing.take(data)
+            super().data_received(data if end == len(data) else data[:end])
+            if self._framing.hijacked:
+                self._hold(data[end:])
 
     def _is_idle(self) -> bool:
         """Whether what comes now begins a request: aiohttp's loop waits for one."""
         return self._waiter is not None and not self._waiter.done()
 
-    def _feed_head(self, data: bytes) -> None:
-        """Parse `data` up to the end of a hijacking request; hold the rest."""
-        end = data.find(b"\r\n\r\n") + 4
-        if end < 4 and len(data) < _HEAD_LIMIT_BYTES:
-            self._head = data
-            return
-        self._head = b""
-        if end < 4 or _HIJACKING.match(data) is None:
-            super().data_received(data)
-            return
-        if _CHUNKED.search(data, 0, end):  # its end is the parser's to find
-            super().data_received(data)
-            return
-        length = _CONTENT_LENGTH.search(data, 0, end)
-        super().data_received(data[:end])
-        self._body_left = int(length[1]) if length else 0
-        self._feed_body(data[end:])
-
-    def _feed_body(self, data: bytes) -> None:
-        body, rest = data[: self._body_left], data[self._body_left :]
-        self._body_left -= len(body)
-        if body:
-            super().data_received(body)
-        if not self._body_left:
-            self._holding = True
-            self.held = rest
-            if self.transport is not None:
-                self.transport.pause_reading()
+    def _hold(self, data: bytes) -> None:
+        self.held += data
+        if self.transport is not None:
+            self.transport.pause_reading()
 
     def take_held(self) -> bytes:
         """What the client sent behind the request; now the caller's."""
         held, self.held = self.held, b""
         return held
 
-    def release_held(self) -> None:
-        """The request was an ordinary one after all: what follows it are requests."""
-        if self._holding:
-            self._holding = False
+    def request_answered(self) -> None:
+        """A request was an ordinary one after all; if it is the one that what is held follows,
+        those are requests."""
+        self._answered += 1
+        if self._framing.hijacked and self._answered == self._framing.requests:
+            self._framing.go_on()
             held = self.take_held()
             if self.transport is not None:
                 self.transport.resume_reading()

@@ -88,7 +88,7 @@ class ApiServer:
             response = self._refusal(500, str(error) or type(error).__name__, call)
         if isinstance(response, answers.NothingMore):
             return response  # the socket may be another's: not one byte more is read from it
-        connection.release_held()
+        connection.request_answered()
         log.debug(
             "%s %s %d %.1f ms",
             request.method,
