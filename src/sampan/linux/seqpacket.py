@@ -23,6 +23,11 @@ def pair() -> tuple[Socket, Socket]:
     return _socket.socketpair(_AF_UNIX, _SEQPACKET)
 
 
+def adopt(fd: int) -> Socket:
+    """The connected socket that `fd` is, owned from here."""
+    return _socket.socket(_AF_UNIX, _SEQPACKET, 0, fd)
+
+
 def listen(path: str) -> Socket:
     """A listening socket bound to `path` with mode 0600, however long the path is."""
     sock = _socket.socket(_AF_UNIX, _SEQPACKET)
@@ -82,7 +87,9 @@ def receive(sock: Socket) -> tuple[bytes, list[int]]:
     try:
         message, ancillary, _, _ = sock.recvmsg(_MAXIMUM_BYTES, space, _socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
-        return b"", []
+        # The peer closed without having read all that we sent. The kernel says so once, ahead of
+        # what the peer sent before, which is still there: its last words.
+        message, ancillary, _, _ = sock.recvmsg(_MAXIMUM_BYTES, space, _socket.MSG_CMSG_CLOEXEC)
     fds: list[int] = []
     for level, kind, data in ancillary:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
