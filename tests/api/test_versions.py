@@ -29,6 +29,15 @@ def test_prefixes(path: str, expected: object) -> None:
     assert split_version(path) == expected
 
 
+@pytest.mark.parametrize("digits", ["1" * 10_000, "1." * 10_000 + "1", "1." + "9" * 5000])
+async def test_an_endless_version(api: Api, digits: str) -> None:
+    """More digits than Python turns into a number; refused, and not repeated at that length."""
+    status, answer = await api.ask("GET", f"/v{digits}/info")
+    assert status == 400
+    assert answer["message"].startswith("invalid version format: 1")
+    assert len(answer["message"]) < 100
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [

@@ -22,7 +22,10 @@ NEWEST: Version = (1, 55)
 # Answers to versions below this are the bare message: they know no JSON errors.
 FIRST_JSON_ERRORS: Version = (1, 24)
 
-_PREFIX = re.compile(r"/v([0-9]+(?:\.[0-9]+)*)(/.*)")
+_PREFIX = re.compile(r"/v([0-9]+(?:\.[0-9]+)*)(/.*)", re.DOTALL)
+
+# A number with more digits is no version, and would only fill answers and logs.
+_LONGEST = 32
 
 
 def spelled(version: Version) -> str:
@@ -39,6 +42,8 @@ def split_version(path: str) -> tuple[Version | None, str]:
     match = _PREFIX.fullmatch(path)
     if match is None:
         return None, path
+    if len(match[1]) > _LONGEST:
+        raise InvalidArgument(f"invalid version format: {match[1][:_LONGEST]}…")
     version = parse_version(match[1])
     if version < OLDEST:
         raise InvalidArgument(
