@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from engine.builders import make_record
+from sampan.engine.model import HostConfig
+from sampan.engine.seccomp import KEPT, Profiles
 from sampan.engine.seccomp_profile import Machine, default_profile, kernel_version, parse_profile
 from sampan.errors import InvalidArgument
 from sampan.linux import seccomp
@@ -238,3 +241,18 @@ def _probe(admin: bool) -> int:
         fails(451, -1, 0, 0, 0) != errno.EPERM,  # cachestat: in the list, not in libseccomp 2.5
     ]
     return 0 if all(checks) else checks.index(False) + 1
+
+
+def test_profiles_in_memory_are_bounded(tmp_path: Any) -> None:
+    """As many texts as clients send, of which some stay: those used last."""
+
+    def record(number: int) -> Any:
+        text = f'{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[],"comment":"{number}"}}'
+        return make_record(host_config=HostConfig(security_opt=[f"seccomp={text}"]))
+
+    profiles = Profiles(str(tmp_path))
+    first = profiles.of(record(0))
+    for number in range(1, 3 * KEPT):
+        profiles.of(record(number))
+        assert profiles.of(record(0)) is first
+    assert len(profiles._known) == KEPT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any, NamedTuple
 
 import msgspec
@@ -10,6 +11,10 @@ from sampan.engine.container import Record
 from sampan.engine.seccomp_profile import default_profile, parse_profile
 from sampan.engine.security import parse_security_options
 from sampan.linux import seccomp
+
+# Profiles in memory, the ones used last. Their texts come from clients and may be large; one that is
+# forgotten is parsed again, its program is still there.
+KEPT = 16
 
 
 class Profile(NamedTuple):
@@ -27,7 +32,7 @@ class Profiles:
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        self._known: dict[tuple[str, tuple[str, ...]], Profile] = {}
+        self._known: OrderedDict[tuple[str, tuple[str, ...]], Profile] = OrderedDict()
 
     def of(self, record: Record) -> Profile | None:
         """The container's profile; None when it is unconfined.
@@ -42,6 +47,9 @@ class Profiles:
         key = text, tuple(record.capabilities)
         if (profile := self._known.get(key)) is None:
             profile = self._known[key] = self._compile(text, record.capabilities)
+            if len(self._known) > KEPT:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
         return profile
 
     def _compile(self, text: str, capabilities: list[str]) -> Profile:
