@@ -95,6 +95,7 @@ def execute(
     preserve_fds: int = 0,
     die_with_parent: bool = True,
     target: int | None = None,
+    report: Socket | None = None,
 ) -> Exec:
     """Run `raw` (`process` of the OCI runtime-spec) in the container of init `container_pid`.
 
@@ -102,7 +103,8 @@ def execute(
     filter and defaults. `stdio` become 0, 1, 2; None makes a terminal. Without `seccomp_program`
     the configuration's filter is compiled. `target` is a pidfd of init, for callers whose
     `container_pid` may be another process's by now; the caller keeps it. The caller has one thread.
-    Returns when the program runs.
+    Returns when the program runs. With `report` it returns before: whoever has that socket's other
+    end hears there that the program runs, or why it does not, by `await_program`.
 
     Raises:
         RuntimeFailure: the container's init has ended (stage `exec`, ESRCH), or a step failed; the
@@ -130,7 +132,7 @@ def execute(
     )
     settler.agent = notify.connect_agent(linux.get("seccomp"), state, version)
     try:
-        return _execute(container_pid, settler, config, cgroup, warnings, undo, target)
+        return _execute(container_pid, settler, config, cgroup, warnings, undo, target, report)
     except OSError as error:
         failure = os_failure("exec", error)
         undo.run(failure)
@@ -164,10 +166,56 @@ def _execute(
     warnings: list[str],
     undo: Undo,
     target: int | None,
+    report: Socket | None,
 ) -> Exec:
+    if report is not None and settler.agent is None:
+        pid, fd = _begin(container_pid, settler, config, cgroup, target, report)
+        return Exec(pid, fd, None, warnings)
     ours, theirs = seqpacket.pair()
+    try:
+        pid, fd = _begin(container_pid, settler, config, cgroup, target, theirs)
+        undo.add(os.close, fd)
+        undo.add(pidfd.kill_and_reap, pid, fd)
+        theirs.close()
+        if settler.agent is not None:
+            messages.send(ours, messages.JOINED, {"pid": pid})
+        console_fd = await_program(ours)
+    finally:
+        ours.close()
+        theirs.close()
+    if report is not None:
+        messages.send(report, messages.READY, None, *(() if console_fd is None else (console_fd,)))
+    return Exec(pid, fd, console_fd, warnings)
+
+
+def await_program(sock: Socket) -> int | None:
+    """Wait until the program runs; its terminal's master, if it has one.
+
+    Raises:
+        RuntimeFailure: a step failed; the process is about to end.
+    """
+    kind, _, fds = messages.receive(sock)
+    try:
+        if kind != messages.READY:
+            raise RuntimeFailure("exec", "the process ended while it was set up")
+        messages.receive(sock)
+    except BaseException:
+        for console_fd in fds:
+            os.close(console_fd)
+        raise
+    return fds[0] if fds else None
+
+
+def _begin(
+    container_pid: int,
+    settler: Settler,
+    config: Mapping[str, Any],
+    cgroup: Cgroup | None,
+    target: int | None,
+    sock: Socket,
+) -> tuple[int, int]:
+    """(pid, pidfd) of the process, which reports on `sock` from here."""
     closing = Undo()
-    closing.add(theirs.close)
     try:
         if target is None:
             target = _open_target(container_pid)
@@ -183,26 +231,9 @@ def _execute(
         if into is not None:
             closing.add(os.close, into)
         score = _oom_score(settler.identity.raw, config)
-        pid, fd = _clone(_Entry(settler, theirs, target, flags, gate, into, score))
-    except BaseException:
-        ours.close()
-        raise
+        return _clone(_Entry(settler, sock, target, flags, gate, into, score))
     finally:
         closing.run()
-    undo.add(os.close, fd)
-    undo.add(pidfd.kill_and_reap, pid, fd)
-    try:
-        if settler.agent is not None:
-            messages.send(ours, messages.JOINED, {"pid": pid})
-        kind, _, fds = messages.receive(ours)
-        for console_fd in fds:
-            undo.add(os.close, console_fd)
-        if kind != messages.READY:
-            raise RuntimeFailure("exec", "the process ended while it was set up")
-        messages.receive(ours)
-    finally:
-        ours.close()
-    return Exec(pid, fd, fds[0] if fds else None, warnings)
 
 
 def _open_target(container_pid: int) -> int:

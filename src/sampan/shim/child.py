@@ -7,37 +7,60 @@ import os
 import signal
 import socket
 
+from sampan.linux import seqpacket
 from sampan.linux import syscalls as kernel
 from sampan.shim import launching, protocol
 from sampan.shim.exec_order import ExecOrder
 from sampan.shim.helper import Helper
 from sampan.shim.keeper import Keeper
+from sampan.shim.loop import Loop
 from sampan.shim.process import Shim
 from sampan.shim.protocol import SpawnOrder, StreamOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sampan.linux.seqpacket import Socket
     from sampan.shim.protocol import Message
 
 PR_SET_NAME = 15  # linux/prctl.h
 SHIM_NAME = ctypes.create_string_buffer(b"sampan-shim")
+REHEARSAL: Message = {"type": "rehearsal", "args": ["true"], "pid": 1, "stream": {"stdin": False}}
 KEEPER_NAME = ctypes.create_string_buffer(b"sampan-exec")
 
 
 def run_now(packet: bytes, fds: list[int]) -> None:
     """Do what a packet asks for, from fork to the end of the process that it is about."""
     leave_zygote()
-    serve(packet, fds, Helper(launching.work))
+    serve(packet, fds, Helper(launching.work), Loop())
 
 
 def run_spare(source: socket.socket) -> None:
     """Be ready for a packet: whatever takes time is done before it comes over `source`."""
     leave_zygote()
     helper = Helper(launching.work, ahead=True)
+    loop = Loop()
+    loop.catch_children()
+    rehearse()
     received = protocol.receive_packet(source)
     source.close()
     if received is not None:
-        serve(*received, helper)
+        serve(*received, helper, loop)
+
+
+def rehearse() -> None:
+    """Take one message as every order is taken: the pages that this writes to are ours then.
+
+    Copying them costs as much as all else that stands between an order and the helper. It takes no
+    memory: they would be copied a moment later.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    with ours, theirs:
+        protocol.send(ours, REHEARSAL, [ours.fileno()])
+        received = protocol.receive(theirs)
+        if received is not None:
+            message, fds = received
+            SpawnOrder.from_dict({**message, **dict.fromkeys(SpawnOrder.__slots__)})
+            protocol.close_all(fds)
 
 
 def leave_zygote() -> None:
@@ -53,31 +76,36 @@ def leave_zygote() -> None:
     kernel.prctl(PR_SET_NAME, ctypes.addressof(SHIM_NAME))
 
 
-def serve(packet: bytes, fds: list[int], helper: Helper) -> None:
+def serve(packet: bytes, fds: list[int], helper: Helper, loop: Loop) -> None:
     """The helper gets the packet as it came, with what of its descriptors it needs."""
     body = [os.dup(fds[0])] if packet[:1] == protocol.MEMFD else []
     message = protocol.decode(packet, fds)
-    is_exec = message["type"] == "exec"
-    helper.begin(packet, [*body, fds[1]] if is_exec else body)
-    protocol.close_all(body)
-    if is_exec:
-        serve_exec(message, fds, helper)
+    if message["type"] == "exec":
+        ours, theirs = seqpacket.pair()
+        helper.begin(packet, [*body, fds[1], theirs.fileno()])
+        theirs.close()
+        protocol.close_all(body)
+        serve_exec(message, fds, helper, loop, ours)
     else:
-        serve_container(message, fds, helper)
+        helper.begin(packet, body)
+        protocol.close_all(body)
+        serve_container(message, fds, helper, loop)
 
 
-def serve_container(message: Message, fds: list[int], helper: Helper) -> None:
+def serve_container(message: Message, fds: list[int], helper: Helper, loop: Loop) -> None:
     order = SpawnOrder.from_dict(message["request"])
     streams = [StreamOptions.from_dict(each) for each in message["streams"]]
-    shim = Shim(order, socket.socket(fileno=fds[0]), helper)
+    shim = Shim(loop, order, socket.socket(fileno=fds[0]), helper)
     if shim.start(list(zip(fds[1:], streams, strict=True))):
         shim.serve()
 
 
-def serve_exec(message: Message, fds: list[int], helper: Helper) -> None:
+def serve_exec(
+    message: Message, fds: list[int], helper: Helper, loop: Loop, report: Socket
+) -> None:
     kernel.prctl(PR_SET_NAME, ctypes.addressof(KEEPER_NAME))
     order = ExecOrder.from_dict(message["order"])
     connection, container, *client = fds
-    keeper = Keeper(order, socket.socket(fileno=connection), container, helper)
+    keeper = Keeper(loop, order, socket.socket(fileno=connection), container, helper, report)
     if keeper.start(client):
         keeper.serve()

@@ -12,9 +12,10 @@ import time
 
 from sampan.errors import RuntimeFailure
 from sampan.linux import pidfd
+from sampan.runtime.process import await_program
 from sampan.shim import protocol
 from sampan.shim.control import Control
-from sampan.shim.loop import READ, Loop
+from sampan.shim.loop import READ
 from sampan.shim.protocol import StreamOptions
 from sampan.shim.stdio import Stdio
 
@@ -22,8 +23,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
 
+    from sampan.linux.seqpacket import Socket
     from sampan.shim.exec_order import ExecOrder
     from sampan.shim.helper import Helper
+    from sampan.shim.loop import Loop
     from sampan.shim.protocol import Message
 
 STOP_ATTEMPTS = 50
@@ -44,18 +47,29 @@ class Keeper:
         "_order",
         "_pid",
         "_pidfd",
+        "_report",
         "_stdio",
     )
 
     def __init__(
-        self, order: ExecOrder, connection: socket.socket, container: int, helper: Helper
+        self,
+        loop: Loop,
+        order: ExecOrder,
+        connection: socket.socket,
+        container: int,
+        helper: Helper,
+        report: Socket,
     ) -> None:
-        """`helper` has begun to make the process; `container` is the pidfd of the container's first."""
+        """`helper` has begun to make the process; `container` is the pidfd of the container's first.
+
+        On `report` the process itself says how it gets on.
+        """
         self._order = order
         self._container = container
         self._helper = helper
-        self._loop = Loop()
-        self._control = Control(self._loop, connection, self._handle, lambda _: None)
+        self._report = report
+        self._loop = loop
+        self._control = Control(loop, connection, self._handle, lambda _: None)
         self._stdio: Stdio | None = None
         self._pid = 0
         self._pidfd = -1
@@ -64,34 +78,46 @@ class Keeper:
     def start(self, client: list[int]) -> bool:
         """Have the process made; False when that failed and was said.
 
-        `client` is its client's socket, if it has one: owned from here, and left open on failure, for
-        the daemon then tells the client.
+        `client` is its client's socket, if it has one: owned from here. On failure it is not shut down,
+        for the daemon then tells the client.
         """
-        order = self._order
         self._control.send("begun")
-        self._loop.on_child(self._reap)
-        if order.is_watched:
-            self._stdio = Stdio(self._loop, terminal=order.what().terminal, stdin_once=True)
+        self._prepare(client)
         try:
-            made, (self._pidfd, *fds) = self._helper.result()
+            fds = self._made()
         except RuntimeFailure as failure:
-            self._control.send("failed", **protocol.failure_to_dict(failure))
-            reap_all()
+            self._control.send("failed", (), **protocol.failure_to_dict(failure))
+            kill_children()
             return False
-        self._pid = made["pid"]
         self._control.send("started", started={"pid": self._pid, "keeper_pid": os.getpid()})
         if self._stdio is not None:
             self._stdio.start(fds)
-            for fd in client:
-                options = StreamOptions.from_dict(order.stream or {})
-                self._stdio.attach(fd, options, self._stream_ended)
         return True
+
+    def _prepare(self, client: list[int]) -> None:
+        """What can be done while the helper makes the process."""
+        order = self._order
+        self._loop.on_child(self._reap)
+        self._control.watch()
+        self._loop.watch(self._container, READ, self._container_ended)
+        if not order.is_watched:
+            return
+        self._stdio = Stdio(self._loop, terminal=order.what().terminal, stdin_once=True)
+        for fd in client:
+            options = StreamOptions.from_dict(order.stream or {})
+            self._stdio.attach(fd, options, self._stream_ended)
+
+    def _made(self) -> list[int]:
+        """Wait until the program runs; what `Stdio.start` takes."""
+        made, (self._pidfd, *fds) = self._helper.result()
+        self._pid = made["pid"]
+        console = await_program(self._report)
+        self._report.close()
+        return fds if console is None else [console]
 
     def serve(self) -> None:
         """Until nothing more can come, or the container has ended."""
-        self._control.watch()
         self._reap()  # it may have ended before its SIGCHLD was looked for
-        self._loop.watch(self._container, READ, self._container_ended)
         while not self._ended or self._control.has_unsent or self._has_client():
             self._loop.run_once()
         self._control.close()
@@ -150,8 +176,10 @@ class Keeper:
                 self._stdio.close_outputs()
 
 
-def reap_all() -> None:
-    """Take the status of what the helper made and killed, and of itself."""
+def kill_children() -> None:
+    """End what the helper has made, and itself, and take their status."""
+    for pid in children(os.getpid()):
+        kill(pid, signal.SIGKILL)
     try:
         while True:
             os.waitpid(-1, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from sampan.linux import mounts, netlink
+from sampan.linux import mounts, netlink, seqpacket
 from sampan.linux.cgroups.manager import open_cgroup
 from sampan.runtime import launch
 from sampan.runtime import process as runtime_process
@@ -28,7 +28,10 @@ JOINS = "joins"  # the answer of a helper to a container that it cannot make
 
 
 def work(message: Message, fds: list[int]) -> Answer:
-    """Start the process that a `spawn` or `exec` message asks for; `fds` of the latter: a pidfd.
+    """Start the process that a `spawn` or `exec` message asks for.
+
+    `fds` of the latter: the container's pidfd, and the socket that the keeper reads its success from
+    (`runtime.process.await_program`); it is only cloned when this returns.
 
     The answer has its `pid`, `warnings` and `marks`; the descriptors are its pidfd and those that
     `Stdio.start` takes. A container that joins namespaces is left to the shim itself (JOINS): the
@@ -38,7 +41,7 @@ def work(message: Message, fds: list[int]) -> Answer:
         RuntimeFailure: a stage failed; all is undone.
     """
     if message["type"] == "exec":
-        return start_exec(ExecOrder.from_dict(message["order"]), fds[0])
+        return start_exec(ExecOrder.from_dict(message["order"]), *fds)
     order = SpawnOrder.from_dict(message["request"])
     if order.joins:
         return {"type": JOINS}, []
@@ -83,23 +86,26 @@ def start_container(order: SpawnOrder, sent_at_ns: int | None = None) -> Answer:
     return started(container.pid, container.warnings, marks), [container.pidfd, *ours]
 
 
-def start_exec(order: ExecOrder, target: int) -> Answer:
+def start_exec(order: ExecOrder, target: int, report: int) -> Answer:
     request = order.what()
     set_size(request.process, request.console_size)
     stdin = order.stream is not None and bool(order.stream["stdin"])
     stdio, ours = make_stdio(terminal=request.terminal, watched=order.is_watched, stdin=stdin)
-    made = runtime_process.execute(
-        order.container_pid,
-        request.process,
-        config=order.config,
-        stdio=stdio,
-        container_id=order.container_id,
-        seccomp_program=read_program(request.seccomp_program),
-        cgroup=open_cgroup(order.cgroup_path) if order.cgroup_path else None,
-        target=target,
-    )
-    if made.console_fd is not None:
-        ours = [made.console_fd]
+    sock = seqpacket.adopt(report)
+    try:
+        made = runtime_process.execute(
+            order.container_pid,
+            request.process,
+            config=order.config,
+            stdio=stdio,
+            container_id=order.container_id,
+            seccomp_program=read_program(request.seccomp_program),
+            cgroup=open_cgroup(order.cgroup_path) if order.cgroup_path else None,
+            target=target,
+            report=sock,
+        )
+    finally:
+        sock.close()  # its end is what the keeper waits for next
     return started(made.pid, made.warnings), [made.pidfd, *ours]
 
 

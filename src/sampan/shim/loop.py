@@ -41,8 +41,8 @@ class Loop:
         if self._handlers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
-    def on_child(self, handler: Callable[[], None]) -> None:
-        """Call `handler` when children have ended (SIGCHLD), from the loop and never in a signal.
+    def catch_children(self) -> None:
+        """Have ended children (SIGCHLD) wake the loop, which may run only later: `on_child`.
 
         System calls elsewhere are not interrupted: the signal restarts them.
         """
@@ -50,6 +50,11 @@ class Loop:
         signal.set_wakeup_fd(self._wakeup_end, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, ignore_signal)
         signal.siginterrupt(signal.SIGCHLD, False)
+
+    def on_child(self, handler: Callable[[], None]) -> None:
+        """Call `handler` when children have ended, from the loop and never in a signal."""
+        if self._wakeup < 0:
+            self.catch_children()
 
         def woken(_: int) -> None:
             try:

@@ -15,7 +15,7 @@ from sampan.linux.cgroups.manager import open_cgroup
 from sampan.logs import drivers
 from sampan.shim import control, exit_record, launching, protocol
 from sampan.shim.helper import as_failure
-from sampan.shim.loop import READ, Loop
+from sampan.shim.loop import READ
 from sampan.shim.protocol import ExitStatus, Started, StreamOptions
 from sampan.shim.stdio import Stdio
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sampan.linux.cgroups.manager import Cgroup
     from sampan.shim.control import Control
     from sampan.shim.helper import Helper
+    from sampan.shim.loop import Loop
     from sampan.shim.protocol import Message, SpawnOrder
 
 PEAK_MEMORY_FILES = (("memory", "memory.max_usage_in_bytes"), ("", "memory.peak"))
@@ -37,6 +38,7 @@ class Shim:
 
     def __init__(
         self,
+        loop: Loop,
         order: SpawnOrder,
         connection: socket.socket,
         helper: Helper,
@@ -44,7 +46,7 @@ class Shim:
         """`helper` has begun to make the container."""
         self._order = order
         self._helper = helper
-        self._loop = Loop()
+        self._loop = loop
         self._controls: list[Control] = []
         self._first = self._add_control(connection)
         self._listener: socket.socket | None = None
