@@ -6,6 +6,8 @@ from the process's very first moment.
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import signal
 import stat
@@ -46,23 +48,67 @@ def _wait_for(path: str) -> None:
 
 @pytest.mark.parametrize("helper", [False, True])
 def test_tracer_never_sees_the_machine(bundle: Bundle, helper: bool) -> None:
-    for names in bundle.process["capabilities"].values():
-        names.append("CAP_SYS_PTRACE")
-    marker = f"{bundle.path}/marker"
-    open(marker, "w").close()
-    container = bundle.start("sh", "-c", _HAMMER, "hammer", marker.lstrip("/"))
-    root = f"/proc/{container.pid}/root"
-    _wait_for(f"{root}/started")
+    container = _start_tracer(bundle)
     for _ in range(_EXECS):
         if helper:
             _execute_from_helper(bundle, container)
         else:
             bundle.execute(container, "true")
-    found = ""
-    if os.path.exists(f"{root}/found"):
-        with open(f"{root}/found") as file:
-            found = file.read()
-    assert found == ""
+    assert _found(container) == ""
+
+
+def test_tracer_of_a_shared_pid_namespace(bundle: Bundle, lower: str) -> None:
+    """The same for the first process of a container that joins the tracer's PID namespace."""
+    tracer = _start_tracer(bundle)
+    second = type(bundle)(lower, f"{bundle.path}/second", f"{bundle.name}-2")
+    second.namespace("pid", f"/proc/{tracer.pid}/ns/pid")
+    source = f"{bundle.path}/source"
+    with open(source, "w") as file:
+        file.write("bound")
+    second.mount("/proc/uptime", "bind", source, "bind")
+    for _ in range(_EXECS):
+        got = second.run("cat", "/proc/1/comm", "/proc/uptime")
+        assert got.out == "sh\nbound", got
+    assert _found(tracer) == ""
+
+
+def test_terminal_in_a_shared_pid_namespace(bundle: Bundle, lower: str) -> None:
+    first = bundle.start("sleep", "1000")
+    second = type(bundle)(lower, f"{bundle.path}/second", f"{bundle.name}-2")
+    second.namespace("pid", f"/proc/{first.pid}/ns/pid")
+    second.process["terminal"] = True
+    container = second.start("sh", "-c", "tty; echo on the console >/dev/console", stdio=None)
+    with open(container.console_fd, "rb", buffering=0, closefd=False) as terminal:
+        assert _read_all(terminal) == b"/dev/pts/0\r\non the console\r\n"
+    assert second.end(container) == 0
+
+
+def _read_all(terminal: io.FileIO) -> bytes:
+    data = b""
+    while True:
+        try:
+            data += terminal.read(1000)
+        except OSError as error:
+            assert error.errno == errno.EIO
+            return data
+
+
+def _start_tracer(bundle: Bundle) -> Any:
+    for names in bundle.process["capabilities"].values():
+        names.append("CAP_SYS_PTRACE")
+    marker = f"{bundle.path}/marker"
+    open(marker, "w").close()
+    container = bundle.start("sh", "-c", _HAMMER, "hammer", marker.lstrip("/"))
+    _wait_for(f"/proc/{container.pid}/root/started")
+    return container
+
+
+def _found(container: Any) -> str:
+    try:
+        with open(f"/proc/{container.pid}/root/found") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
 
 
 def _execute_from_helper(bundle: Bundle, container: Any) -> None:

@@ -108,6 +108,8 @@ def _be_stage(
     try:
         sys.prctl(sys.PR_SET_DUMPABLE, 0)
         stage.at("setns")
+        if "pid" in fds and not plan.has("user"):
+            birth.pid_namespace = fds.pop("pid")  # comes later, see there
         init.join_stage(plan, fds)
         stage.at("clone")
         flags = plan.flags | sys.CLONE_PARENT

@@ -3,6 +3,11 @@
 It runs in a fork of the runtime, says what happens over `messages`, and ends by exec or _exit.
 What needs the machine's side (cgroup, veth) is waited for only where it is needed: file systems
 are mounted meanwhile.
+
+In a PID namespace that exists already are others, and one with CAP_SYS_PTRACE could walk through
+/proc/PID/root and fd while the machine is still to be seen there. So there init is cloned a second
+time, when its root is the container's, and the first one ends. A process in a user namespace cannot
+join that way; it is born in the PID namespace.
 """
 
 from __future__ import annotations
@@ -43,6 +48,7 @@ class Birth:
         "joined",
         "launch",
         "pid",
+        "pid_namespace",
         "plan",
         "progress",
         "reaper_area",
@@ -80,6 +86,7 @@ class Birth:
         self.reaper_area = process.argument_area() if launch.reaper else None
         self.joined = False
         self.pid = 0
+        self.pid_namespace = -1
 
     def mark(self, stage: str) -> None:
         self.progress.marks.append((stage, monotonic_ns()))
@@ -120,7 +127,8 @@ def _become_container(birth: Birth) -> None:
     tree = rootfs.Rootfs(plan, birth.trees, progress)
     tree.open(birth.launch.rootfs_mounts)
     birth.mark("rootfs")
-    master = _build(birth, tree)
+    _build(birth, tree)
+    master = -1 if birth.pid_namespace >= 0 else _open_console(birth, tree)
     birth.mark("mounts")
     null = rootfs.open_null()
     if any(kind in plan.hooks for kind in ("prestart", "createRuntime", "createContainer")):
@@ -130,14 +138,25 @@ def _become_container(birth: Birth) -> None:
         _join(birth, tree.fd)  # what is bound are paths of the machine, gone behind the pivot
     tree.pivot(no_pivot=birth.launch.no_pivot)
     birth.mark("pivot_root")
-    rootfs.restrict(tree.fd, plan, null, progress)
-    birth.mark("restrict")
+    if birth.pid_namespace < 0:
+        rootfs.restrict(tree.fd, plan, null, progress)
+        birth.mark("restrict")
     _name(birth)
     _join(birth, tree.fd)
     rootfs.write_sysctls(proc_fd, plan.sysctls, progress)
+    identity.set_labels(birth.identity, proc_fd, progress)
+    os.close(proc_fd)
+    _make_settler(birth)
+    if birth.pid_namespace >= 0:
+        _enter_pid_namespace(birth, tree, null)
+        master = _open_console(birth, tree)  # a terminal is hung up when its session's leader ends
+        for index in _of_pid_namespace(birth):
+            tree.mount(index, plan.mounts[index])
+        rootfs.restrict(tree.fd, plan, null, progress)
+        birth.mark("restrict")
     _enter_working_directory(birth, tree.fd)
     tree.seal()
-    _settle(birth, proc_fd, master)
+    _settle(birth, master)
 
 
 def _become_mapped_root(birth: Birth) -> None:
@@ -154,15 +173,22 @@ def _become_mapped_root(birth: Birth) -> None:
     sys.prctl(sys.PR_SET_DUMPABLE, 0)
 
 
-def _build(birth: Birth, tree: Rootfs) -> int:
-    """Mounts, devices and the console; returns the console's master or -1."""
+def _build(birth: Birth, tree: Rootfs) -> None:
+    """Mounts and devices."""
+    later = _of_pid_namespace(birth)
     for index, step in enumerate(birth.plan.mounts):
-        if step.mount.type in ("cgroup", "cgroup2"):
+        if index in later:
+            tree.open_source(index, step)
+        elif step.mount.type in ("cgroup", "cgroup2"):
             if _has_mounts_below(birth.plan, index):
                 _join(birth, tree.fd)
         else:
             tree.mount(index, step)
     tree.make_devices()
+
+
+def _open_console(birth: Birth, tree: Rootfs) -> int:
+    """The console's master, or -1."""
     if birth.launch.stdio is not None:
         return -1
     birth.progress.at("console", "/dev/console")
@@ -171,6 +197,44 @@ def _build(birth: Birth, tree: Rootfs) -> int:
     console.use_console(slave)
     os.close(slave)
     return master
+
+
+def _of_pid_namespace(birth: Birth) -> list[int]:
+    """Which mounts must wait for the PID namespace: every procfs and what lies on it."""
+    if birth.pid_namespace < 0:
+        return []
+    found: list[int] = []
+    tops: list[str] = []
+    for index, step in enumerate(birth.plan.mounts):
+        target = step.mount.target.rstrip("/") + "/"
+        if step.mount.type == "proc" and not step.options.bind:
+            tops.append(target)
+        if target.startswith(tuple(tops)):
+            found.append(index)
+    return found
+
+
+def _enter_pid_namespace(birth: Birth, tree: Rootfs, null: int) -> None:
+    """Go on as a process that is born there; returns in that one only."""
+    settler = birth.settler
+    assert settler is not None
+    birth.progress.at("descriptors")
+    listener = (
+        () if birth.launch.start_listener is None else (birth.launch.start_listener.fileno(),)
+    )
+    sources = birth.trees.sources.values()
+    keep = (birth.sock.fileno(), birth.pid_namespace, tree.fd, null, *listener, *sources)
+    settler.close_all_but(keep)
+    birth.progress.at("setns")
+    sys.setns(birth.pid_namespace, sys.CLONE_NEWPID)
+    os.close(birth.pid_namespace)
+    birth.progress.at("clone")
+    pid, _ = process.clone(sys.CLONE_PARENT, exit_signal=0)
+    if pid:
+        messages.send(birth.sock, messages.MOVED, {"pid": pid})
+        os._exit(0)
+    os.setsid()
+    birth.pid = _expect(birth, messages.JOINED).get("pid", 0)
 
 
 def _has_mounts_below(plan: Plan, index: int) -> bool:
@@ -245,13 +309,12 @@ def _enter_working_directory(birth: Birth, root_fd: int) -> None:
         os.close(fd)
 
 
-def _settle(birth: Birth, proc_fd: int, master: int) -> None:
-    """Become the container's user, look the program up, say READY and wait for START."""
-    launch, progress = birth.launch, birth.progress
+def _make_settler(birth: Birth) -> None:
+    launch = birth.launch
     keyring = None if launch.no_new_keyring else settle.keyring_name(launch.container_id)
     birth.settler = settle.Settler(
         birth.identity,
-        progress,
+        birth.progress,
         stdio=launch.stdio,
         linux=birth.plan.linux,
         keyring=keyring,
@@ -260,11 +323,15 @@ def _settle(birth: Birth, proc_fd: int, master: int) -> None:
         die_with_parent=launch.die_with_parent,
         agent=birth.agent,
     )
+
+
+def _settle(birth: Birth, master: int) -> None:
+    """Become the container's user, look the program up, say READY and wait for START."""
+    launch, progress = birth.launch, birth.progress
+    assert birth.settler is not None
     fds = () if master < 0 else (master,)
     listener = () if launch.start_listener is None else (launch.start_listener.fileno(),)
-    if birth.agent is not None:
-        birth.settler.pid = int(os.readlink("self", dir_fd=proc_fd))
-    identity.set_labels(birth.identity, proc_fd, progress)
+    birth.settler.pid = birth.pid
     birth.settler.settle((birth.sock.fileno(), *fds, *listener))
     birth.mark("identity")
     body = {"marks": progress.marks, "warnings": progress.warnings}

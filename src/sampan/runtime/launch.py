@@ -15,6 +15,7 @@ import os
 
 from sampan.errors import RuntimeFailure
 from sampan.linux import capabilities, pidfd, seqpacket
+from sampan.linux import syscalls as sys
 from sampan.linux.cgroups import layout as cgroup_layout
 from sampan.runtime import identity, init, messages, preparation, support
 from sampan.runtime.cloning import clone_init
@@ -279,6 +280,10 @@ def _raise_up(
         support.run_hooks(launch, plan, pid)
         messages.send(sock, messages.HOOKED)
         kind, body, fds = messages.receive(sock)
+    if kind == messages.MOVED:
+        pid = _follow(pid, fd, body["pid"], undo)
+        messages.send(sock, messages.JOINED, {"pid": pid})
+        kind, body, fds = messages.receive(sock)
     if kind != messages.READY:
         raise RuntimeFailure("init", "the container's init process ended while it was set up")
     if launch.trace:
@@ -297,6 +302,18 @@ def _raise_up(
         trace=launch.trace,
         started=not launch.wait_for_start,
     )
+
+
+def _follow(former: int, fd: int, pid: int, undo: Undo) -> int:
+    """Init is another child of ours now: `fd` becomes its pidfd, and the former one is reaped."""
+    undo.add(pidfd.kill_and_reap, pid, fd)
+    moved = sys.pidfd_open(pid)
+    try:
+        os.dup2(moved, fd, inheritable=False)
+    finally:
+        os.close(moved)
+    os.waitpid(former, 0)
+    return pid
 
 
 def _prefer_what_init_says(sock: Socket) -> None:

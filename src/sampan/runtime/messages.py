@@ -11,7 +11,10 @@ that the end of the connection says that the program runs:
       JOINED(pid) ---------------------------->   enter cgroup, cgroup namespace, network
       HOOKS <----------------------------------   (only with prestart or createRuntime hooks)
       run them
-      HOOKED --------------------------------->   createContainer hooks, pivot_root, identity
+      HOOKED --------------------------------->   createContainer hooks, pivot_root
+      MOVED(pid) <-----------------------------   (only into a PID namespace that exists, see `init`)
+      JOINED(pid) ---------------------------->   from here on it is the process just named
+                                                  identity
       READY(marks, warnings) [console] <-------
       START ---------------------------------->   startContainer hooks, seccomp, exec
       end of connection <----------------------
@@ -37,6 +40,7 @@ MAPPED = b"M"
 JOINED = b"J"
 HOOKS = b"H"
 HOOKED = b"h"
+MOVED = b"P"
 READY = b"R"
 START = b"S"
 FAILED = b"F"

@@ -127,6 +127,13 @@ class Rootfs:
             if index not in self.trees.sources:
                 os.close(tree)
 
+    def open_source(self, index: int, step: MountStep) -> None:
+        """Open a bind's source, whose path is the machine's, for a `mount` behind the pivot."""
+        bind = step.options.bind and not step.options.flags & sys.MS_REMOUNT
+        if bind and index not in self.trees.sources:
+            self.progress.at("mount", step.mount.target)
+            self.trees.sources[index] = open_source(step)
+
     def _remount(self, step: MountStep) -> None:
         target = rooted.open_inside(self.fd, step.mount.target)
         try:
