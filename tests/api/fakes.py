@@ -192,6 +192,19 @@ class FakeContainers:
     async def kill(self, reference: str, signal: str) -> None:
         self.end(reference, 137)
 
+    async def restart(self, reference: str, *, signal: str | None, timeout_s: int | None) -> None:
+        self.end(reference, 0)
+        await self.start(reference)
+
+    async def pause(self, reference: str) -> None:
+        self.get(reference).record.state.status = Status.PAUSED
+
+    async def unpause(self, reference: str) -> None:
+        self.get(reference).record.state.status = Status.RUNNING
+
+    async def rename(self, reference: str, name: str) -> None:
+        self.get(reference).record.name = name
+
     def end(self, reference: str, code: int) -> None:
         container = self.get(reference)
         container.record.state = State(

@@ -19,6 +19,7 @@ Value = TypeVar("Value")
 
 FALSE_WORDS = frozenset({"", "0", "no", "false", "none"})
 
+_LONGEST_INTEGER = 40  # leading zeros are fine, thousands of digits are not Python's either
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 
 
@@ -85,6 +86,8 @@ class Call:
             return None
         if _INTEGER.fullmatch(text) is None:
             raise InvalidArgument(f'strconv.Atoi: parsing "{text}": invalid syntax')
+        if len(text) > _LONGEST_INTEGER:
+            raise InvalidArgument(f'strconv.Atoi: parsing "{text[:40]}…": value out of range')
         number = int(text)
         if not codec.INT64_MIN <= number <= codec.INT64_MAX:
             raise InvalidArgument(f'strconv.Atoi: parsing "{text}": value out of range')

@@ -11,6 +11,7 @@ from typing import Any
 
 from sampan.engine import defaults
 from sampan.engine.model import DeviceMapping, HostConfig
+from sampan.engine.numbers import decimal
 from sampan.errors import InvalidArgument, NotFound
 
 
@@ -114,7 +115,7 @@ def parse_rule(text: str) -> dict[str, Any]:
     valid = (
         len(numbers) == 2
         and parts[0] in ("a", "b", "c")
-        and all(number == "*" or number.isdecimal() for number in numbers)
+        and all(number == "*" or decimal(number) is not None for number in numbers)
         and not set(parts[2]) - set("rwm")
     )
     if not valid:

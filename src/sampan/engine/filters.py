@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from sampan.engine.numbers import decimal
 from sampan.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -159,23 +160,23 @@ def timestamp_ns(text: str, *, now_ns: int | None = None) -> int:
 
     text = text.strip()
     seconds, _, fraction = text.partition(".")
-    if seconds.isdecimal() and (not fraction or fraction.isdecimal()):
-        return int(seconds) * 1_000_000_000 + int(f"{fraction:0<9.9}" if fraction else 0)
-    if DURATION.fullmatch(text):
+    whole, part = decimal(seconds), decimal(f"{fraction:0<9.9}")
+    if whole is not None and part is not None:
+        return whole * 1_000_000_000 + part
+    if len(text) < 100 and DURATION.fullmatch(text):
         span = sum(
             float(number) * DURATION_UNITS[unit] for number, unit in DURATION_PART.findall(text)
         )
         return (now_ns if now_ns is not None else time.time_ns()) - int(span)
     try:
-        moment = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
-    except ValueError:
+        moment = datetime.fromisoformat(re.sub(r"(\.[0-9]{6})[0-9]+", r"\1", text))
+        if moment.tzinfo is None:
+            moment = moment.astimezone()
+        second = int(moment.replace(microsecond=0).timestamp())
+    except (ValueError, OverflowError):
         raise InvalidArgument(f'failed to parse value as time or duration: "{text}"') from None
-    if moment.tzinfo is None:
-        moment = moment.astimezone()
-    nanoseconds = re.search(r"\.(\d{1,9})", text)
-    return int(moment.replace(microsecond=0).timestamp()) * 1_000_000_000 + (
-        int(f"{nanoseconds[1]:0<9}") if nanoseconds else 0
-    )
+    nanoseconds = re.search(r"\.([0-9]{1,9})", text)
+    return second * 1_000_000_000 + (int(f"{nanoseconds[1]:0<9}") if nanoseconds else 0)
 
 
 DURATION_UNITS = {

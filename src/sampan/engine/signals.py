@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
+from sampan.engine.numbers import decimal
 from sampan.errors import InvalidArgument
 
 DEFAULT_STOP_SIGNAL = "SIGTERM"
@@ -17,13 +18,15 @@ def signal_number(text: str) -> int:
     """
     invalid = InvalidArgument(f"Invalid signal: {text}")
     if text.isdecimal():
-        if 1 <= int(text) <= signal.SIGRTMAX:
-            return int(text)
+        number = decimal(text)
+        if number is not None and 1 <= number <= signal.SIGRTMAX:
+            return number
         raise invalid
     name = text.upper().removeprefix("SIG")
-    for base, number, sign in (("RTMIN+", signal.SIGRTMIN, 1), ("RTMAX-", signal.SIGRTMAX, -1)):
-        if name.startswith(base) and name[len(base) :].isdecimal():
-            real_time = number + sign * int(name[len(base) :])
+    for base, first, sign in (("RTMIN+", signal.SIGRTMIN, 1), ("RTMAX-", signal.SIGRTMAX, -1)):
+        offset = decimal(name[len(base) :]) if name.startswith(base) else None
+        if offset is not None:
+            real_time = first + sign * offset
             if signal.SIGRTMIN <= real_time <= signal.SIGRTMAX:
                 return int(real_time)
             raise invalid

@@ -111,8 +111,12 @@ def _expose(config: RunDefaults, text: str) -> None:
     config.exposed_ports = ports
 
 
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5
+
+
 def _port_range(first: str, last: str, word: str) -> range:
-    if not (first.isdigit() and last.isdigit() and 0 < int(first) <= int(last) <= 65535):
+    if not (_is_port(first) and _is_port(last) and 0 < int(first) <= int(last) <= 65535):
         raise InvalidArgument(f"Invalid containerPort: {word}")
     return range(int(first), int(last) + 1)
 
@@ -156,7 +160,7 @@ def _healthcheck(config: RunDefaults, text: str) -> None:
     words = text.split()
     while words and words[0].startswith("--"):
         name, _, value = words.pop(0)[2:].partition("=")
-        if name == "retries" and value.isdigit():
+        if name == "retries" and value.isascii() and value.isdigit() and len(value) <= 9:
             check.retries = int(value)
         elif name in ("interval", "timeout", "start-period", "start-interval"):
             setattr(check, name.replace("-", "_"), parse_duration(value))

@@ -78,7 +78,7 @@ def _boolean(name: str, values: Sequence[str]) -> bool | None:
 
 def _moment(text: str) -> int:
     """Unix nanoseconds of a time stamp, of Unix seconds, or of a duration before now."""
-    if text.isdigit():
+    if text.isascii() and text.isdigit() and len(text) <= 18:
         return int(text) * 1_000_000_000
     try:
         return parse_time(text)

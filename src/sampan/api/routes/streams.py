@@ -18,6 +18,7 @@ from sampan.api.server import Handler
 from sampan.api.socket_pair import socket_pair
 from sampan.engine.detach_keys import parse_detach_keys
 from sampan.engine.filters import timestamp_ns
+from sampan.engine.numbers import decimal
 from sampan.engine.streams import AttachOptions, LogOptions, check_attachable
 from sampan.errors import InvalidArgument, SampanError, Unavailable
 
@@ -65,6 +66,8 @@ class StreamRoutes:
         check_attachable(container)
         options = attach_options(call)
         websocket = web.WebSocketResponse(compress=False)
+        if not websocket.can_prepare(call.request).ok:
+            raise InvalidArgument("bad request: this connection is to be upgraded to a WebSocket")
         websocket.headers.update(call.answer_headers)
         call.begun = True
         await websocket.prepare(call.request)
@@ -139,7 +142,7 @@ def log_options(call: Call) -> LogOptions:
 
 def tail_count(text: str) -> int | None:
     """How many lines from the end; all for `all`, and for what is no number, as dockerd has it."""
-    return int(text) if text.isdecimal() else None
+    return decimal(text)
 
 
 def moment(text: str) -> int | None:
