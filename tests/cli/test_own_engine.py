@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import secrets
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -86,8 +89,6 @@ def test_an_engine_is_started_and_stopped(machine: Machine) -> None:
 
 
 def test_two_at_once_start_one(machine: Machine) -> None:
-    import subprocess
-
     processes = [
         subprocess.Popen([SAMPAN, "ps", "-q"], env=machine.environ, stderr=subprocess.PIPE)
         for _ in range(4)
@@ -157,8 +158,6 @@ def test_entering_without_the_engine(machine: Machine) -> None:
 
 def test_a_run_outlives_the_engine(machine: Machine) -> None:
     """The engine is killed under a `run`: no output is lost, and the next engine tells the status."""
-    import subprocess
-
     machine("ps")
     process = subprocess.Popen(
         [SAMPAN, "run", "--name", "cc", "--network", "none", "-i", "host", "sh", "-c", "echo up; read x; echo got $x; exit 9"],
@@ -182,10 +181,86 @@ def test_the_host_interpreter_cannot_be_replaced(machine: Machine) -> None:
     assert "Read-only file system" in done.err or "Text file busy" in done.err, done
 
 
+def test_entering_stays_within_the_limits(machine: Machine) -> None:
+    """The command is in the container's cgroup; a paused one would freeze it."""
+    machine("run", "-d", "--name", "cc", "--network", "none", "--pids-limit", "20", "host", "sleep", "1000")  # fmt: skip
+    script = "sleep 1000 & echo $!; wait"
+    process = subprocess.Popen(
+        [SAMPAN, "enter", "cc", "sh", "-c", script],
+        env=machine.environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline()
+        assert "sleep" in machine("top", "cc", "-o", "pid,args").out
+        forks = machine(
+            "enter", "cc", "sh", "-c", "for i in $(seq 40); do sleep 5 & done", check=False
+        )
+        assert "fork" in forks.err.lower() or "resource" in forks.err.lower()
+        pid = int(machine("inspect", "-f", "{{.State.Pid}}", "cc").line)
+        with (
+            open(f"/proc/{pid}/cgroup") as container,
+            open(f"/proc/{process.pid}/cgroup") as outside,
+        ):
+            theirs = container.read()
+            assert outside.read() != theirs, "who carries is not limited"
+        inside = [
+            line
+            for line in machine("enter", "cc", "cat", "/proc/self/cgroup").out.split("\n")
+            if "pids" in line
+        ]
+        own = [
+            line
+            for line in machine("exec", "cc", "cat", "/proc/self/cgroup").out.split("\n")
+            if "pids" in line
+        ]
+        assert inside == own
+    finally:
+        process.terminate()
+        assert process.wait(timeout=20) == 128 + signal.SIGTERM
+        process.stdout.close()
+    machine("pause", "cc")
+    paused = machine("enter", "cc", "true", check=False)
+    assert (paused.code, paused.err) == (1, "container cc is paused, unpause it first\n")
+    machine("unpause", "cc")
+
+
+def test_entering_leaves_the_callers_terminal_alone(machine: Machine) -> None:
+    """The command has a terminal, and it is another one; not even /dev/tty leads to the caller's."""
+    machine("run", "-d", "--name", "cc", "--network", "none", "host", "sleep", "1000")
+    master, slave = os.openpty()
+    ours = os.fstat(slave)
+    type_in = (
+        "import fcntl, os, sys; fd = os.open('/dev/tty', os.O_RDWR); st = os.fstat(0);"
+        "print('device', st.st_dev, st.st_ino, os.isatty(0), os.getsid(0));"
+        "[fcntl.ioctl(fd, 0x5412, bytes([b])) for b in b'typed']"
+    )
+    process = subprocess.Popen(
+        [SAMPAN, "enter", "cc", sys.executable, "-I", "-S", "-c", type_in],
+        env=machine.environ, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, 0x540E, 0) and None,
+    )  # fmt: skip
+    output = b""
+    try:
+        assert process.wait(timeout=30) == 0
+        os.set_blocking(master, False)
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(master, 4096):
+                output += data
+        device, inode, terminal = output.split(b"device ")[1].split()[:3]
+        assert terminal == b"True"
+        assert (int(device), int(inode)) != (ours.st_dev, ours.st_ino)
+        os.set_blocking(slave, False)
+        with pytest.raises(BlockingIOError):
+            os.read(slave, 100)
+    finally:
+        process.kill()
+        os.close(master)
+        os.close(slave)
+
+
 def test_entering_takes_no_descriptor_along(machine: Machine) -> None:
     """Neither to the command nor for a link of the container's that leads through one."""
-    import subprocess
-
     leaked = os.open("/bin", os.O_RDONLY)
     link = f"/proc/self/fd/{leaked}/sh"
     machine("run", "-d", "--name", "cc", "--network", "none", "host", "sleep", "1000")

@@ -1,9 +1,15 @@
 """`sampan enter`: a command in all namespaces of a container's first process, from the host.
 
 The engine is asked which process that is, if it answers; the container's shim, if it does not. The
-command has root's rights of the host inside the container's namespaces: no capability is dropped, no
-seccomp filter loaded, the container's cgroup not joined. It is a tool for looking into a container
-that is in trouble; `sampan exec` is the one for everyday.
+command has root's capabilities of the host inside the container's namespaces and no seccomp filter: it
+is a tool for looking into a container that is in trouble; `sampan exec` is the one for everyday. What
+it executes comes from the container all the same, so
+
+- it is in the container's cgroup, and its limits hold;
+- it never holds the caller's terminal, into which it could type commands (TIOCSTI): it has a session
+  and, where the caller has a terminal, a pseudoterminal of the container's own.
+
+    caller's terminal <-- raw --> sampan enter <-- master, slave --> [cgroup] child [setns] --> command
 
 A process that enters a hostile container must not be one that the container can overwrite
 (CVE-2019-5736): the interpreter is executed again from a read-only mount first, and is not dumpable
@@ -15,13 +21,15 @@ from __future__ import annotations
 import os
 import sys
 
-from sampan.cli import signals
+from sampan.cli import session, signals
 from sampan.cli.client import quote
 from sampan.cli.failures import CommandError, ConnectError
+from sampan.cli.terminal import FORWARDED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sampan.cli.call import Call
+    from sampan.linux.cgroups.base import Cgroup
 
 FLAGS = ()
 SHELLS = ("bash", "sh")
@@ -35,13 +43,46 @@ def run(call: Call) -> int:
     _run_from_readonly_interpreter()
     name, *command = call.args
     pid = _first_process(call, name)
+    cgroup = _cgroup(pid, name)
     try:
         pidfd = os.pidfd_open(pid)
         environ = _environment(pid, call.environ)
-        _join(pid, pidfd)
+        root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY)
     except (ProcessLookupError, FileNotFoundError):
         raise CommandError(f"container {name} is not running") from None
-    return _execute([command] if command else [[shell] for shell in SHELLS], environ)
+    terminal = session.open_terminal(root)
+    candidates = [command] if command else [[shell] for shell in SHELLS]
+
+    def entered() -> int:
+        try:
+            cgroup.add(os.getpid())
+            _join(pid, pidfd)
+        except (ProcessLookupError, FileNotFoundError):
+            os.write(2, f"container {name} is not running\n".encode())
+            return 1
+        return _execute(candidates, environ)
+
+    return session.run(entered, terminal)
+
+
+def _cgroup(pid: int, name: str) -> Cgroup:
+    """The cgroup that the container's first process is in, which may be below the container's own.
+
+    Raises:
+        CommandError: it is frozen, and so would be whoever enters.
+    """
+    from sampan.linux.cgroups.layout import parse_own
+    from sampan.linux.cgroups.manager import open_cgroup
+
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            own = parse_own(file.read())
+    except (ProcessLookupError, FileNotFoundError):
+        raise CommandError(f"container {name} is not running") from None
+    cgroup = open_cgroup(own.get("memory") or own.get("pids") or own[""])
+    if cgroup.frozen():
+        raise CommandError(f"container {name} is paused, unpause it first")
+    return cgroup
 
 
 def _run_from_readonly_interpreter() -> None:
@@ -106,7 +147,8 @@ def _execute(candidates: list[list[str]], environ: dict[str, str]) -> int:
     child = os.fork()
     if child == 0:
         _child(candidates, environ)
-    for number in (signals.raw.SIGINT, signals.raw.SIGQUIT):
+    # What the terminal or our parent sends to the session is the command's to answer.
+    for number in FORWARDED:
         signals.raw.signal(number, signals.raw.SIG_IGN)
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
