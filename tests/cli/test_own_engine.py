@@ -225,6 +225,28 @@ def test_entering_stays_within_the_limits(machine: Machine) -> None:
     machine("unpause", "cc")
 
 
+def test_entering_confined(machine: Machine) -> None:
+    """What the container's own processes have, also when the engine is dead; without it, all."""
+    machine("run", "-d", "--name", "cc", "--network", "none", "host", "sleep", "1000")
+    show = ("grep", "-E", "^(Cap(Prm|Eff|Bnd)|NoNewPrivs|Seccomp):", "/proc/self/status")
+    own = machine("exec", "cc", *show).out
+    assert "NoNewPrivs:\t0" in own
+    free = machine("enter", "cc", *show).out
+    assert "Seccomp:\t0" in free and free != own
+    confined = own.replace("NoNewPrivs:\t0", "NoNewPrivs:\t1")
+    assert machine("enter", "--confined", "cc", *show).out == confined
+    denied = machine(
+        "enter", "--confined", "cc", "mount", "-t", "tmpfs", "none", "/tmp", check=False
+    )
+    assert denied.code != 0
+    engine = machine.pid()
+    os.kill(engine, signal.SIGKILL)
+    wait_for(lambda: has_ended(engine), "the engine to end")
+    assert machine("enter", "--confined", "cc", *show).out == confined
+    missing = machine("enter", "--confined", "cc", "nosuch", check=False)
+    assert missing.code == 127
+
+
 def test_entering_leaves_the_callers_terminal_alone(machine: Machine) -> None:
     """The command has a terminal, and it is another one; not even /dev/tty leads to the caller's."""
     machine("run", "-d", "--name", "cc", "--network", "none", "host", "sleep", "1000")

@@ -21,7 +21,7 @@ COMMANDS: dict[str, CommandRow] = {
     "create": ("create [OPTIONS] IMAGE [COMMAND] [ARG...]", "Create a new container", (1, -1), "create", ("container create",), True),
     "daemon": ("daemon [OPTIONS]", "Run the engine, the same as sampand (its flags: sampand --help)", (0, -1), "daemon", (), True),
     "daemon stop": ("daemon stop [OPTIONS]", "End the engine that runs; its containers go on", (0, 0), "stop_daemon", (), False),
-    "enter": ("enter CONTAINER [COMMAND] [ARG...]", "Run a command in all namespaces of a container, from the host, with or without the engine", (1, -1), "enter", ("container enter",), True),
+    "enter": ("enter [OPTIONS] CONTAINER [COMMAND] [ARG...]", "Run a command of a container you trust in all its namespaces, with the host's capabilities and no seccomp filter; with or without the engine", (1, -1), "enter", ("container enter",), True),
     "events": ("events [OPTIONS]", "Get real time events from the server", (0, 0), "events", ("system events",), False),
     "exec": ("exec [OPTIONS] CONTAINER COMMAND [ARG...]", "Execute a command in a running container", (2, -1), "exec", ("container exec",), True),
     "image inspect": ("image inspect [OPTIONS] IMAGE [IMAGE...]", "Display detailed information on one or more images", (1, -1), "inspect_image", (), False),

@@ -19,8 +19,8 @@ _HEX = frozenset("0123456789abcdef")
 ANSWER_TIMEOUT_S = 5.0
 
 
-def first_process(name: str, environ: Mapping[str, str]) -> int:
-    """The pid of the container's first process.
+def first_process(name: str, environ: Mapping[str, str]) -> tuple[int, str]:
+    """The pid of the container's first process, and the container's directory.
 
     Raises:
         CommandError: there is no such container, or it does not run.
@@ -47,7 +47,8 @@ def first_process(name: str, environ: Mapping[str, str]) -> int:
                 if message.get("type") == "answer" and message.get("seq") == 1:
                     if message.get("exited"):
                         break
-                    return int(message["started"]["pid"])
+                    directory = f"{roots.data_root(environ)}/containers/{identifier}"
+                    return int(message["started"]["pid"]), directory
         except (OSError, RuntimeFailure) as error:
             raise CommandError(f"the shim of {name} does not answer: {error}") from None
     raise CommandError(f"container {name} is not running")

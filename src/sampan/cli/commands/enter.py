@@ -23,6 +23,7 @@ import sys
 
 from sampan.cli import session, signals
 from sampan.cli.client import quote
+from sampan.cli.confinement import Confinement
 from sampan.cli.failures import CommandError, ConnectError
 from sampan.cli.terminal import FORWARDED
 
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from sampan.cli.call import Call
     from sampan.linux.cgroups.base import Cgroup
 
-FLAGS = ()
+FLAGS = (
+    ("confined", "", "bool", "", "With no more than the container's capabilities, its seccomp filter and AppArmor profile, and no new privileges"),
+)  # fmt: skip
 SHELLS = ("bash", "sh")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -42,7 +45,8 @@ def run(call: Call) -> int:
         raise CommandError("only root can enter a container's namespaces: use sudo")
     _run_from_readonly_interpreter()
     name, *command = call.args
-    pid = _first_process(call, name)
+    pid, directory = _first_process(call, name)
+    confinement = Confinement(pid, directory) if call.on("confined") else None
     cgroup = _cgroup(pid, name)
     try:
         pidfd = os.pidfd_open(pid)
@@ -56,11 +60,11 @@ def run(call: Call) -> int:
     def entered() -> int:
         try:
             cgroup.add(os.getpid())
-            _join(pid, pidfd)
+            _join(pid, pidfd, confinement)
         except (ProcessLookupError, FileNotFoundError):
             os.write(2, f"container {name} is not running\n".encode())
             return 1
-        return _execute(candidates, environ)
+        return _execute(candidates, environ, confinement)
 
     return session.run(entered, terminal)
 
@@ -94,17 +98,19 @@ def _run_from_readonly_interpreter() -> None:
     os.execve(f"/proc/self/fd/{fd}", [sys.executable, *sys.orig_argv[1:]], dict(os.environ))
 
 
-def _first_process(call: Call, name: str) -> int:
+def _first_process(call: Call, name: str) -> tuple[int, str]:
+    """Its pid, and the directory with the container's configuration."""
     try:
         client = call.running_client()
-        state = client.call("GET", f"/containers/{quote(name)}/json")["State"]
+        found = client.call("GET", f"/containers/{quote(name)}/json")
+        state = found["State"]
     except ConnectError:
         from sampan.cli import whereabouts
 
         return whereabouts.first_process(name, call.environ)
     if not state["Running"] or not state["Pid"]:
         raise CommandError(f"container {name} is not running")
-    return int(state["Pid"])
+    return int(state["Pid"]), os.path.dirname(found["HostsPath"])
 
 
 def _environment(pid: int, ours: dict[str, str]) -> dict[str, str]:
@@ -120,7 +126,7 @@ def _environment(pid: int, ours: dict[str, str]) -> dict[str, str]:
     return environ
 
 
-def _join(pid: int, pidfd: int) -> None:
+def _join(pid: int, pidfd: int, confinement: Confinement | None) -> None:
     """Join every namespace of the process that is not this process's own, all at once."""
     from sampan.linux import namespaces, syscalls
 
@@ -134,7 +140,12 @@ def _join(pid: int, pidfd: int) -> None:
     if flags:
         syscalls.setns(pidfd, flags)
     # Neither the command nor a link to /proc/self/fd/N shall lead to what the caller had open.
-    syscalls.close_range(3)
+    # The machine's /proc alone is kept, for whoever executes it to use and close before.
+    if confinement is not None and confinement.proc >= 0:
+        confinement.proc = os.dup2(confinement.proc, 3, inheritable=False)
+        syscalls.close_range(4)
+    else:
+        syscalls.close_range(3)
     if "user" in kinds:
         os.setgroups([])
         os.setresgid(0, 0, 0)
@@ -142,11 +153,18 @@ def _join(pid: int, pidfd: int) -> None:
     os.chdir("/")
 
 
-def _execute(candidates: list[list[str]], environ: dict[str, str]) -> int:
+def _execute(
+    candidates: list[list[str]], environ: dict[str, str], confinement: Confinement | None
+) -> int:
     """Fork into the PID namespace, execute the first candidate that is there, wait for it."""
     child = os.fork()
     if child == 0:
-        _child(candidates, environ)
+        try:
+            if confinement is not None:
+                confinement.apply()
+            _child(candidates, environ)
+        finally:
+            os._exit(126)
     # What the terminal or our parent sends to the session is the command's to answer.
     for number in FORWARDED:
         signals.raw.signal(number, signals.raw.SIG_IGN)
