@@ -21,6 +21,8 @@ from support.waiting import wait_for
 pytestmark = pytest.mark.root
 
 SAMPAN = os.path.join(os.path.dirname(sys.executable), "sampan")
+# Seen inside the image host too, where a virtual environment below /tmp is not.
+PYTHON = os.path.realpath(sys.executable)
 
 
 class Machine:
@@ -258,7 +260,7 @@ def test_entering_leaves_the_callers_terminal_alone(machine: Machine) -> None:
         "[fcntl.ioctl(fd, 0x5412, bytes([b])) for b in b'typed']"
     )
     process = subprocess.Popen(
-        [SAMPAN, "enter", "cc", sys.executable, "-I", "-S", "-c", type_in],
+        [SAMPAN, "enter", "cc", PYTHON, "-I", "-S", "-c", type_in],
         env=machine.environ, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, 0x540E, 0) and None,
     )  # fmt: skip
