@@ -142,7 +142,8 @@ def _join(pid: int, pidfd: int, confinement: Confinement | None) -> None:
     # Neither the command nor a link to /proc/self/fd/N shall lead to what the caller had open.
     # The machine's /proc alone is kept, for whoever executes it to use and close before.
     if confinement is not None and confinement.proc >= 0:
-        confinement.proc = os.dup2(confinement.proc, 3, inheritable=False)
+        if confinement.proc != 3:  # dup3(2) refuses to copy one onto itself
+            confinement.proc = os.dup2(confinement.proc, 3, inheritable=False)
         syscalls.close_range(4)
     else:
         syscalls.close_range(3)
