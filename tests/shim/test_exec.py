@@ -266,6 +266,7 @@ async def test_left_behind_children_can_write(machine: Machine, container: ShimC
     keeper = os.pidfd_open(handle.keeper_pid)
     assert await code(handle) == 0
     await container.signal(signal.SIGKILL)
+    await container.exited
     await until_ended(keeper)
 
 
