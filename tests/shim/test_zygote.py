@@ -14,6 +14,7 @@ import pytest
 
 from sampan.errors import RuntimeFailure, Unavailable
 from sampan.shim import protocol
+from sampan.shim import zygote as zygote_module
 from sampan.shim.client import Zygote
 from sampan.shim.protocol import Started
 from shim.containers import Machine, until_ended
@@ -178,3 +179,21 @@ def test_values_of_a_newer_peer() -> None:
         {"id": "x", "pid": 1, "shim_pid": 2, "started_at_ns": 3, "invented_later": True}
     )
     assert (started.pid, started.warnings, started.cgroup_path) == (1, (), "")
+
+
+def test_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warm spare is exchanged for a lean one when requests have stopped; a lean one stays."""
+    now = 1000.0
+    monkeypatch.setattr(zygote_module.time, "monotonic", lambda: now)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        zygote = zygote_module.Zygote(ours)
+        assert zygote._patience() == zygote_module.QUIET_S
+        zygote._spare = zygote_module.Spare(1, theirs, warm=False)
+        assert zygote._patience() is None
+        zygote._spare = zygote_module.Spare(1, theirs, warm=True)
+        zygote._busy_until = now + 4
+        assert zygote._patience() == 4
+        now += 5
+        assert zygote._patience() == 0
+        zygote._loop.close()

@@ -34,13 +34,17 @@ def run_now(packet: bytes, fds: list[int]) -> None:
     serve(packet, fds, Helper(launching.work), Loop())
 
 
-def run_spare(source: socket.socket) -> None:
-    """Be ready for a packet: whatever takes time is done before it comes over `source`."""
+def run_spare(source: socket.socket, *, warm: bool) -> None:
+    """Be ready for a packet: whatever takes time is done before it comes over `source`.
+
+    `warm`: also what takes memory, the copies of all pages that the work will write to.
+    """
     leave_zygote()
-    helper = Helper(launching.work, ahead=True)
+    helper = Helper(launching.work, ahead=warm)
     loop = Loop()
     loop.catch_children()
-    rehearse()
+    if warm:
+        rehearse()
     received = protocol.receive_packet(source)
     source.close()
     if received is not None:

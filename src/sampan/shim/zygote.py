@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+import time
 
 from sampan.linux import syscalls as kernel
 from sampan.linux.cgroups.manager import open_cgroup
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 PROCESS_NAME = b"sampan-zygote"
 QUIET_S = 0.01  # so long after a request the next spare is forked: not in a start's way
+BUSY_S = (
+    15.0  # so long after a request another one is likely, and worth a spare's 8 MiB of copied pages
+)
 
 
 def main(fd: int) -> NoReturn:
@@ -55,13 +59,14 @@ def main(fd: int) -> NoReturn:
 
 
 class Spare:
-    """A shim that waits for its container."""
+    """A shim that waits for its container; `warm`: with its pages copied ahead."""
 
-    __slots__ = ("pid", "sock")
+    __slots__ = ("pid", "sock", "warm")
 
-    def __init__(self, pid: int, sock: socket.socket) -> None:
+    def __init__(self, pid: int, sock: socket.socket, *, warm: bool) -> None:
         self.pid = pid
         self.sock = sock
+        self.warm = warm
 
 
 class Zygote:
@@ -71,14 +76,23 @@ class Zygote:
         self._loop = Loop()
         self._running = True
         self._spare: Spare | None = None
+        self._busy_until = 0.0
 
     def serve(self) -> None:
         """Until the daemon is gone."""
         self._loop.on_child(self._reap)
         self._loop.watch(self._sock.fileno(), READ, self._on_request)
         while self._running:
-            if not self._loop.run_once(None if self._spare is not None else QUIET_S):
+            if not self._loop.run_once(self._patience()):
                 self._fork_spare()
+
+    def _patience(self) -> float | None:
+        """How long to wait for a request before the spare is made, or exchanged for a lean one."""
+        if self._spare is None:
+            return QUIET_S
+        if self._spare.warm:
+            return max(0.0, self._busy_until - time.monotonic())
+        return None
 
     def _on_request(self, _: int) -> None:
         try:
@@ -90,6 +104,7 @@ class Zygote:
         if received is None:
             self._running = False
             return
+        self._busy_until = time.monotonic() + BUSY_S
         packet, fds = received
         if not self._give_to_spare(packet, fds):
             self._fork_for(packet, fds)
@@ -117,6 +132,11 @@ class Zygote:
             self._be_child(lambda: child.run_now(packet, fds))
 
     def _fork_spare(self) -> None:
+        """Have a spare: warm while requests come, lean when the engine idles."""
+        if self._spare is not None:
+            self._spare.sock.close()  # it ends
+            self._spare = None
+        warm = time.monotonic() < self._busy_until
         ours, theirs = socket.socketpair(
             socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC
         )
@@ -128,9 +148,9 @@ class Zygote:
             return
         if pid == 0:
             ours.close()
-            self._be_child(lambda: child.run_spare(theirs))
+            self._be_child(lambda: child.run_spare(theirs, warm=warm))
         theirs.close()
-        self._spare = Spare(pid, ours)
+        self._spare = Spare(pid, ours, warm=warm)
 
     def _be_child(self, life: Callable[[], None]) -> NoReturn:
         """Give up what is the zygote's, and live; a fork's child never returns into this stack."""
