@@ -28,6 +28,8 @@ MANY_RUN = "40 x `docker run -d`, 8 at a time"
 MANY_RM = "`docker rm -f` of all 40"
 LOG_WRITE = "200,000 lines of 100 bytes to the log, until `wait` returns"
 LOG_READ = "`docker logs` of those"
+# Our engine is ready for more for some seconds after a start, which takes memory; then it idles.
+UNTIL_IDLE_S = 4.0
 PER_CONTAINER = "engine memory for each idle container (MiB, PSS, of 20)"
 IDLE = "idle engine (MiB, PSS)"
 USED = "engine after all of the above (MiB, PSS)"
@@ -142,8 +144,10 @@ def memory(subject: Subject) -> Figures:
     engine = _api(subject)
     docker = subject.docker()
     docker("run", "--rm", IMAGE, "true")
+    time.sleep(UNTIL_IDLE_S)
     idle = pss_bytes(engine)
     names = [docker("run", "-d", IMAGE, "sleep", "600").line for _ in range(20)]
+    time.sleep(UNTIL_IDLE_S)
     full = pss_bytes(engine)
     docker("rm", "-f", *names)
     return {IDLE: idle / 2**20, PER_CONTAINER: (full - idle) / 20 / 2**20}
@@ -151,6 +155,7 @@ def memory(subject: Subject) -> Figures:
 
 def used(subject: Subject) -> Figures:
     """What the engine has grown to when all containers are gone again."""
+    time.sleep(UNTIL_IDLE_S)
     return {USED: pss_bytes(_api(subject)) / 2**20}
 
 
