@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 
 PROCESS_NAME = b"sampan-zygote"
 QUIET_S = 0.01  # so long after a request the next spare is forked: not in a start's way
-BUSY_S = (
-    15.0  # so long after a request another one is likely, and worth a spare's 8 MiB of copied pages
-)
+# So long after a request another one is likely, and worth the 8 MiB of a spare's copied pages.
+BUSY_S = 3.0
 
 
 def main(fd: int) -> NoReturn:
