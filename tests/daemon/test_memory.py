@@ -8,7 +8,7 @@ import sys
 # Threads that are alive at once get an arena each, and what one keeps in it pins the rest.
 CODE = """
 import sys, threading
-from sampan.daemon.memory import stay_small
+from sampan.daemon.memory import share_one_arena
 
 def arenas():
     with open('/proc/self/maps') as file:
@@ -20,7 +20,7 @@ def work():
     barrier.wait()
 
 if sys.argv[1] == 'small':
-    stay_small()
+    share_one_arena()
 before, kept, barrier = arenas(), [], threading.Barrier(5)
 threads = [threading.Thread(target=work) for _ in range(4)]
 for thread in threads:

@@ -22,7 +22,7 @@ from sampan.daemon import logging as daemon_logging
 from sampan.daemon import options as daemon_options
 from sampan.daemon.listeners import Listener, listen
 from sampan.daemon.locks import DataRootLock, PidFile
-from sampan.daemon.memory import stay_small
+from sampan.daemon.memory import share_one_arena
 from sampan.daemon.notify import notify
 from sampan.daemon.options import Options
 from sampan.errors import SampanError
@@ -61,7 +61,7 @@ def run(options: Options, arguments: Sequence[str] = ()) -> int:
 
         raise Unsupported("the engine has to be started as root", hint="use sudo")
     os.umask(0o022)
-    stay_small()
+    share_one_arena()
     with contextlib.ExitStack() as held:
         held.callback(DataRootLock(options.data_root).close)
         held.callback(PidFile(options.pid_path).close)

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import ctypes
 
-# malloc.h of glibc; see mallopt(3).
-M_TRIM_THRESHOLD = -1
-M_ARENA_MAX = -8
-
-TRIM_THRESHOLD_BYTES = 64 << 10
+M_ARENA_MAX = -8  # malloc.h of glibc; see mallopt(3)
 
 
-def stay_small() -> None:
-    """Give freed memory back to the kernel early, and have one arena for all threads.
+def share_one_arena() -> None:
+    """Have one arena for all threads.
 
-    Work for images runs in threads, one piece at a time, and an arena of each would keep what it
-    once needed. A C library without mallopt(3) is left as it is.
+    Work for images runs in threads, and an arena of each would keep what it once needed. The trim
+    threshold is left alone: set, it has every large buffer mapped anew, and reading a log takes
+    twice as long. A C library without mallopt(3) is left as it is.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_ARENA_MAX, 1)
-        mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES)
