@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
+from sampan.linux.cgroups.manager import open_cgroup
 from support.rootfs import rootfs_tar
 
 pytestmark = [pytest.mark.root, pytest.mark.podman, pytest.mark.cgroup1]
 
 Podman = Callable[..., Any]
+
+PARENT = "/libpod_parent"
 
 # this machine cannot raise the limits that Podman sets by itself
 LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000", "--network", "none")
@@ -23,6 +26,8 @@ LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000", "--netw
 @pytest.fixture(scope="module")
 def podman(session_directory: str, session_token: str) -> Iterator[Podman]:
     """Podman with stores of its own, an image `bb` and our runtime."""
+    parent = open_cgroup(PARENT)  # every Podman on a machine has this one
+    had_parent = parent.exists()
     base = f"{session_directory}/podman"
     runtime = f"{session_directory}/sampan-oci"
     with open(runtime, "w") as file:
@@ -44,6 +49,8 @@ def podman(session_directory: str, session_token: str) -> Iterator[Podman]:
     run("rm", "--all", "--force", "--time", "0")
     subprocess.run(["umount", f"{base}/root/overlay"], capture_output=True, check=False)
     subprocess.run(["rm", "-rf", base, runtime], check=True)
+    if not had_parent:
+        parent.delete()
 
 
 def test_run(podman: Podman) -> None:
