@@ -305,8 +305,6 @@ class FakeExecs:
         self,
         exec_id: str,
         *,
-        detach: bool = False,
-        tty: bool | None = None,
         console_size: Any = None,
         stream: Any = None,
     ) -> None:

@@ -15,7 +15,7 @@ from sampan.engine.model import ContainerConfig, DeviceMapping, ExecConfig, Host
 from sampan.engine.security import effective_capabilities
 
 SURROUNDINGS = spec.Surroundings(
-    cgroup_version=2, files=[("/data/c/hosts", "/etc/hosts")], default_ulimits=[("nproc", 5, 9)]
+    files=[("/data/c/hosts", "/etc/hosts")], default_ulimits=[("nproc", 5, 9)]
 )
 
 
@@ -105,7 +105,7 @@ def test_namespaces() -> None:
     """New ones by default; joined by path; the host's are left out."""
     record = make_record()
     surroundings = spec.Surroundings(
-        cgroup_version=1, namespace_paths={"network": "/proc/9/ns/net", "pid": "", "cgroup": ""}
+        namespace_paths={"network": "/proc/9/ns/net", "pid": "", "cgroup": ""}
     )
     namespaces = spec.oci_config(record, surroundings)["linux"]["namespaces"]
     assert {"type": "network", "path": "/proc/9/ns/net"} in namespaces

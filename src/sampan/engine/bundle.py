@@ -83,7 +83,6 @@ class Bundles:
         if not spec.cgroup_namespace_is_private(host, services.cgroup_version):
             paths["cgroup"] = ""
         return spec.Surroundings(
-            cgroup_version=services.cgroup_version,
             apparmor=container.record.apparmor_profile,
             files=services.networking.write_files(container),
             namespace_paths=paths,

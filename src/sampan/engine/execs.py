@@ -89,8 +89,6 @@ class Execs:
         self,
         exec_id: str,
         *,
-        detach: bool = False,
-        tty: bool | None = None,
         console_size: tuple[int, int] | None = None,
         stream: ClientStream | None = None,
     ) -> None:

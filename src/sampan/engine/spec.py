@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sampan.engine import defaults, devices
-from sampan.engine.container import BoundMount, Record
+from sampan.engine.container import Record
 from sampan.engine.model import ExecConfig, HostConfig
 from sampan.engine.mounts import oci_mount
 from sampan.engine.resources import oci_resources
 from sampan.engine.security import SecurityOptions, parse_security_options
+from sampan.linux.capabilities import NAMES
 
 OCI_VERSION = "1.2.0"
-LABEL_HOSTNAME = "HOSTNAME"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,6 @@ class Surroundings:
     container (`/etc/hosts` …).
     """
 
-    cgroup_version: int
     apparmor: str = ""
     files: Sequence[tuple[str, str]] = ()
     namespace_paths: dict[str, str] = field(default_factory=dict)
@@ -75,13 +74,13 @@ def exec_process(record: Record, request: ExecConfig, arguments: list[str]) -> d
         environment=last_of_each(environment),
         user=request.user or record.config.user,
         cwd=request.working_dir or record.config.working_dir or "/",
-        capabilities=None if not request.privileged else _all_capabilities(),
+        capabilities=sorted(NAMES) if request.privileged else None,
     )
 
 
 def record_environment(record: Record) -> list[str]:
     """PATH and HOSTNAME, then what image and user set."""
-    environment = [f"PATH={defaults.PATH}", f"{LABEL_HOSTNAME}={record.hostname}"]
+    environment = [f"PATH={defaults.PATH}", f"HOSTNAME={record.hostname}"]
     return last_of_each([*environment, *record.config.env])
 
 
@@ -166,12 +165,6 @@ def _user(user: str, host: HostConfig) -> dict[str, Any]:
     return value
 
 
-def _all_capabilities() -> list[str]:
-    from sampan.linux.capabilities import NAMES
-
-    return sorted(NAMES)
-
-
 def _rlimits(host: HostConfig, surroundings: Surroundings) -> list[dict[str, Any]]:
     limits = {name: (soft, hard) for name, soft, hard in surroundings.default_ulimits}
     limits |= {limit.name: (limit.soft, limit.hard) for limit in host.ulimits or ()}
@@ -207,16 +200,12 @@ def _mounts(record: Record, surroundings: Surroundings) -> list[dict[str, Any]]:
             mounts.append(
                 {"destination": target, "type": "bind", "source": source, "options": options}
             )
-    return [*mounts, *(_user_mount(mount) for mount in record.mounts)]
+    return [*mounts, *(oci_mount(mount) for mount in record.mounts)]
 
 
 def _with_options(mount: dict[str, Any], option: str) -> dict[str, Any]:
     options = mount["options"]
     return mount if option in options else {**mount, "options": [*options, option]}
-
-
-def _user_mount(mount: BoundMount) -> dict[str, Any]:
-    return oci_mount(mount)
 
 
 def _linux(record: Record, surroundings: Surroundings) -> dict[str, Any]:

@@ -84,11 +84,6 @@ def set_selinux_exec(proc_fd: int, label: str) -> None:
     _write_attribute(proc_fd, "self/attr/exec", label.encode())
 
 
-def set_selinux_key_label(proc_fd: int, label: str) -> None:
-    """Label the keys that this process makes from now on."""
-    _write_attribute(proc_fd, "self/attr/keycreate", label.encode())
-
-
 def _write_attribute(proc_fd: int, name: str, data: bytes) -> None:
     fd = sys.openat2(proc_fd, name, os.O_WRONLY, resolve=_ATTR)
     try:

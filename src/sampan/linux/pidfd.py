@@ -8,11 +8,6 @@ import select
 from sampan.linux import syscalls as sys
 
 
-def open_pidfd(pid: int) -> int:
-    """A pidfd of a process that exists now; ESRCH when it does not."""
-    return sys.pidfd_open(pid)
-
-
 def send_signal(pidfd: int, signal: int) -> bool:
     """Send a signal; False if the process has ended."""
     try:

@@ -69,20 +69,6 @@ _IOPRIO_WHO_PROCESS = 1
 _IOPRIO_CLASS_SHIFT = 13
 
 # linux/mempolicy.h
-MEMORY_POLICIES: dict[str, int] = {
-    "MPOL_DEFAULT": 0,
-    "MPOL_PREFERRED": 1,
-    "MPOL_BIND": 2,
-    "MPOL_INTERLEAVE": 3,
-    "MPOL_LOCAL": 4,
-    "MPOL_PREFERRED_MANY": 5,
-    "MPOL_WEIGHTED_INTERLEAVE": 6,
-}
-MEMORY_POLICY_FLAGS: dict[str, int] = {
-    "MPOL_F_STATIC_NODES": 1 << 15,
-    "MPOL_F_RELATIVE_NODES": 1 << 14,
-    "MPOL_F_NUMA_BALANCING": 1 << 13,
-}
 
 # linux/personality.h
 PERSONALITIES: dict[str, int] = {"LINUX": 0x0000, "LINUX32": 0x0008}

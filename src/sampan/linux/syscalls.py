@@ -34,7 +34,6 @@ _NUMBERS: dict[str, dict[str, int]] = {
         "ioprio_get": 252,
         "ioprio_set": 251,
         "keyctl": 250,
-        "kcmp": 312,
         "memfd_create": 319,
         "personality": 135,
         "pivot_root": 155,
@@ -42,7 +41,6 @@ _NUMBERS: dict[str, dict[str, int]] = {
         "rt_sigaction": 13,
         "sched_setattr": 314,
         "seccomp": 317,
-        "set_mempolicy": 238,
         "setns": 308,
         "unshare": 272,
     },
@@ -55,7 +53,6 @@ _NUMBERS: dict[str, dict[str, int]] = {
         "ioprio_get": 31,
         "ioprio_set": 30,
         "keyctl": 219,
-        "kcmp": 272,
         "memfd_create": 279,
         "personality": 92,
         "pivot_root": 41,
@@ -63,7 +60,6 @@ _NUMBERS: dict[str, dict[str, int]] = {
         "rt_sigaction": 134,
         "sched_setattr": 274,
         "seccomp": 277,
-        "set_mempolicy": 237,
         "setns": 268,
         "unshare": 97,
     },
@@ -81,7 +77,6 @@ SYS_capset = _number["capset"]
 SYS_execveat = _number["execveat"]
 SYS_ioprio_get = _number["ioprio_get"]
 SYS_ioprio_set = _number["ioprio_set"]
-SYS_kcmp = _number["kcmp"]
 SYS_keyctl = _number["keyctl"]
 SYS_memfd_create = _number["memfd_create"]
 SYS_personality = _number["personality"]
@@ -90,7 +85,6 @@ SYS_prlimit64 = _number["prlimit64"]
 SYS_rt_sigaction = _number["rt_sigaction"]
 SYS_sched_setattr = _number["sched_setattr"]
 SYS_seccomp = _number["seccomp"]
-SYS_set_mempolicy = _number["set_mempolicy"]
 SYS_setns = _number["setns"]
 SYS_unshare = _number["unshare"]
 SYS_pidfd_send_signal = 424
@@ -104,7 +98,6 @@ SYS_pidfd_open = 434
 SYS_clone3 = 435
 SYS_close_range = 436
 SYS_openat2 = 437
-SYS_pidfd_getfd = 438
 SYS_mount_setattr = 442
 
 # fcntl.h
@@ -309,11 +302,6 @@ def pidfd_send_signal(pidfd: int, signal: int) -> None:
     check(libc.syscall(SYS_pidfd_send_signal, pidfd, signal, None, 0), "pidfd_send_signal")
 
 
-def pidfd_getfd(pidfd: int, fd: int) -> int:
-    """A duplicate of another process's file descriptor; see pidfd_getfd(2)."""
-    return check(libc.syscall(SYS_pidfd_getfd, pidfd, fd, 0), "pidfd_getfd")
-
-
 _prctl = libc.prctl
 _prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 
@@ -383,24 +371,6 @@ def sched_setattr(
     )
     buffer = ctypes.create_string_buffer(attributes, size)
     check(libc.syscall(SYS_sched_setattr, pid, ctypes.byref(buffer), 0), "sched_setattr")
-
-
-def set_mempolicy(mode: int, nodes: int) -> None:
-    """Set the memory policy of this thread, `nodes` a bit mask; see set_mempolicy(2)."""
-    words = max(1, (nodes.bit_length() + 63) // 64)
-    mask = (ctypes.c_ulong * words)(
-        *[(nodes >> (64 * index)) & (2**64 - 1) for index in range(words)]
-    )
-    check(
-        libc.syscall(SYS_set_mempolicy, mode, ctypes.byref(mask), ctypes.c_ulong(words * 64 + 1)),
-        "set_mempolicy",
-    )
-
-
-def kcmp_file(pid1: int, pid2: int, fd1: int, fd2: int) -> int:
-    """0 if both processes' file descriptors are the same open file; see kcmp(2)."""
-    arguments = [ctypes.c_ulong(fd1), ctypes.c_ulong(fd2)]
-    return check(libc.syscall(SYS_kcmp, pid1, pid2, 0, *arguments), "kcmp")
 
 
 def sethostname(name: bytes) -> None:

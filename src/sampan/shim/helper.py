@@ -65,15 +65,6 @@ class Helper:
         except OSError:
             pass  # it died: `result` says so
 
-    def begin_message(self, message: Message) -> None:
-        """As `begin`, with a message yet to be encoded."""
-        packet, memfd = protocol.encode(message)
-        fds = [] if memfd is None else [memfd]
-        try:
-            self.begin(packet, fds)
-        finally:
-            protocol.close_all(fds)
-
     def result(self) -> Answer:
         """Wait for the answer and its descriptors.
 

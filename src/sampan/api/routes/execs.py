@@ -51,7 +51,7 @@ class ExecRoutes:
         options = await call.optional_json(ExecStart) or ExecStart()
         entry = self._execs.get(call.parameters[0])
         if options.detach:
-            await self._execs.start(entry.id, detach=True)
+            await self._execs.start(entry.id)
             return answers.nothing(200)
         terminal = entry.config.tty
         hijack = await Hijack.begin(call, media_type(call, terminal=terminal))
@@ -59,7 +59,6 @@ class ExecRoutes:
             hijack,
             self._execs.start(
                 entry.id,
-                tty=options.tty,
                 console_size=options.console_size,
                 stream=hijack.stream(),
             ),
