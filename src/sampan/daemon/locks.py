@@ -18,17 +18,13 @@ class DataRootLock:
     def __init__(self, data_root: str) -> None:
         os.makedirs(data_root, mode=0o711, exist_ok=True)
         self._fd = os.open(f"{data_root}/daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _claim(self._fd):
             holder = os.read(self._fd, 32).decode(errors="replace").strip()
             os.close(self._fd)
             raise Conflict(
                 f"another daemon{f' (pid {holder})' if holder else ''} uses {data_root}",
                 hint="stop it, or choose another --data-root",
-            ) from None
-        os.ftruncate(self._fd, 0)
-        os.write(self._fd, b"%d\n" % os.getpid())
+            )
 
     def close(self) -> None:
         os.close(self._fd)
@@ -51,20 +47,27 @@ class PidFile:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise Unavailable(f"cannot write the PID file {path}: {error.strerror}") from error
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _claim(self._fd):
             os.close(self._fd)
             raise Conflict(
                 f"process with PID {read_pid(path)} is still running, says {path}",
                 hint="stop that daemon, or choose another --pidfile",
-            ) from None
-        os.ftruncate(self._fd, 0)
-        os.write(self._fd, b"%d\n" % os.getpid())
+            )
 
     def close(self) -> None:
         os.unlink(self._path)
         os.close(self._fd)
+
+
+def _claim(fd: int) -> bool:
+    """Lock an open file and write this process's pid into it; False when another holds it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    os.ftruncate(fd, 0)
+    os.write(fd, b"%d\n" % os.getpid())
+    return True
 
 
 def read_pid(path: str) -> int:
