@@ -28,6 +28,8 @@ from sampan.engine.seccomp import Profiles
 from sampan.engine.services import Services
 from sampan.engine.system import System
 from sampan.errors import SampanError
+from sampan.images.distribution.client import Registries
+from sampan.images.distribution.settings import LiveSettings
 from sampan.images.service import Images
 from sampan.network.bridge import BridgeNetwork
 from sampan.shim.client import Zygote
@@ -51,8 +53,10 @@ class Engine:
         images: Images,
         containers: Containers,
         system: System,
+        registry_settings: LiveSettings,
     ) -> None:
         self.options = options
+        self.registry_settings = registry_settings
         self.events = services.events
         self.networking = services.networking
         self.images = images
@@ -98,6 +102,7 @@ class Engine:
         registry = Registry(ContainerRows(database), options.containers_directory)
         snapshots = Snapshotter(options.data_root, hidden=[options.exec_root])
         system = System(options)
+        registry_settings = LiveSettings(options.registries)
         images = Images(
             content=ContentStore(options.data_root),
             snapshots=snapshots,
@@ -106,6 +111,7 @@ class Engine:
             in_use=lambda identity: [
                 (c.id, c.state.running) for c in registry if c.image[0] == identity
             ],
+            registries=Registries(registry_settings),
         )
         services = Services(
             options=options,
@@ -133,6 +139,7 @@ class Engine:
             images=images,
             containers=containers,
             system=system,
+            registry_settings=registry_settings,
         )
 
     def version(self) -> dict[str, Any]:
@@ -155,6 +162,7 @@ class Engine:
     async def close(self) -> None:
         """Let go of everything: streams of events end, containers run on."""
         self.events.close()
+        await self.images.registries.close()
         await self.containers.lifecycle.close()
         await self._zygote.stop()
         await asyncio.to_thread(self._services.snapshots.close)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from sampan.images.distribution.settings import RegistrySettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +14,8 @@ class EngineOptions:
 
     `default_ulimits` are (name, soft, hard). `bip` is the default bridge's address with its prefix
     length, empty to pick a free one. `firewall_table` names the engine's own
-    nftables table, empty for one named after the bridge.
+    nftables table, empty for one named after the bridge. `registries` can change while the engine
+    runs (`Engine.registry_settings`).
     """
 
     data_root: str = "/var/lib/sampan"
@@ -26,6 +29,7 @@ class EngineOptions:
     trace_start: bool = False
     labels: Sequence[str] = ()
     default_ulimits: Sequence[tuple[str, int, int]] = ()
+    registries: RegistrySettings = field(default_factory=RegistrySettings)
 
     @property
     def containers_directory(self) -> str:

@@ -18,6 +18,8 @@ from sampan.content.store import ContentStore
 from sampan.errors import Conflict, InvalidArgument
 from sampan.images import save as saving
 from sampan.images.catalog import Catalog
+from sampan.images.distribution.client import Registries
+from sampan.images.distribution.settings import RegistrySettings
 from sampan.images.filters import select
 from sampan.images.flat import import_tree, new_defaults
 from sampan.images.host import host_image, refuse_reserved
@@ -48,10 +50,12 @@ class Images:
         rows: ImageRows,
         emit: Emit,
         in_use: InUse,
+        registries: Registries | None = None,
     ) -> None:
         self._content = content
         self._snapshots = snapshots
         self._in_use = in_use
+        self.registries = registries or Registries(RegistrySettings)
         self.host = host_image()
         self._catalog = Catalog(self.host)
         self._register = Register(

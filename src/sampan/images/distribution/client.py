@@ -129,6 +129,11 @@ class Registries:
     def __init__(self, settings: Callable[[], RegistrySettings]) -> None:
         self._settings = settings
 
+    @property
+    def settings(self) -> RegistrySettings:
+        """The settings in force."""
+        return self._settings()
+
     async def close(self) -> None:
         """End all connections."""
 

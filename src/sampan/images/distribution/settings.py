@@ -64,6 +64,16 @@ class RegistrySettings:
         )
 
 
+class LiveSettings:
+    """The settings in force: called, it gives them; a reload of the daemon's file replaces them."""
+
+    def __init__(self, current: RegistrySettings) -> None:
+        self.current = current
+
+    def __call__(self) -> RegistrySettings:
+        return self.current
+
+
 def host_of(domain: str) -> str:
     """`host[:port]` without the port, and an IPv6 address without brackets."""
     if domain.startswith("["):
