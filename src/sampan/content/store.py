@@ -3,6 +3,7 @@
     <root>/oci-layout, <root>/index.json       readable by other tools (skopeo oci:<root>)
     <root>/blobs/sha256/<hex>
     <root>/ingest/<n>                          being written; leftovers go when the store opens
+    <root>/ingest/sha256-<hex>                 being fetched; kept for the next attempt
 
 A blob is written beside its place, verified and renamed: a crash leaves no half blob.
 Source: OCI image-spec, image-layout.md.
@@ -17,14 +18,15 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import BinaryIO
 
+from sampan.content.partial import DigestMismatch, Partial
 from sampan.errors import InvalidArgument, NotFound
 from sampan.linux import syscalls
 from sampan.oci.digest import Digest, digest_of, hex_of, is_hex64
 from sampan.oci.index import INDEX_FILE, LAYOUT, LAYOUT_FILE, encode_index
 
+__all__ = ["BlobWriter", "ContentStore", "DigestMismatch", "Partial"]
 
-class DigestMismatch(InvalidArgument):
-    """The bytes are not those that their digest names."""
+_PARTIAL = "sha256-"
 
 
 class ContentStore:
@@ -44,6 +46,33 @@ class ContentStore:
     def writer(self) -> BlobWriter:
         """Begin a blob; as a context manager it is aborted unless committed."""
         return BlobWriter(self._blobs, os.path.join(self._ingest, str(next(self._numbers))))
+
+    def partial(self, digest: Digest) -> Partial:
+        """A blob to be fetched, with what earlier attempts left of it. One at a time for a digest."""
+        path = os.path.join(self._ingest, _PARTIAL + hex_of(digest))
+        return Partial(digest, path, self.path(digest))
+
+    def partials(self) -> list[tuple[Digest, int, int]]:
+        """What was fetched and is no blob yet: (digest, bytes on disk, last written in Unix ns).
+
+        Some of it may be complete: blobs are moved to their place when all of an image is there.
+        """
+        found = []
+        with os.scandir(self._ingest) as entries:
+            for entry in entries:
+                digits = entry.name.removeprefix(_PARTIAL)
+                if digits == entry.name or not is_hex64(digits):
+                    continue
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue  # became a blob meanwhile
+                found.append((Digest(f"sha256:{digits}"), status.st_size, status.st_mtime_ns))
+        return found
+
+    def drop_partial(self, digest: Digest) -> None:
+        """Delete what was fetched of a blob, if anything; not while it is being fetched."""
+        self.partial(digest).discard()
 
     def put(self, data: bytes, expected: Digest | None = None) -> Digest:
         """Store a small blob."""
@@ -142,7 +171,8 @@ class ContentStore:
 
     def _drop_leftovers(self) -> None:
         for name in os.listdir(self._ingest):
-            os.unlink(os.path.join(self._ingest, name))
+            if not name.startswith(_PARTIAL):
+                os.unlink(os.path.join(self._ingest, name))
 
 
 class BlobWriter:
