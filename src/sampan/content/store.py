@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import threading
 from collections.abc import Iterator
 from types import TracebackType
 from typing import BinaryIO
@@ -37,6 +38,9 @@ class ContentStore:
         self._blobs = os.path.join(root, "blobs", "sha256")
         self._ingest = os.path.join(root, "ingest")
         self._numbers = itertools.count()
+        self._lock = threading.Lock()
+        self._watching = False
+        self._seen: set[Digest] = set()  # made or looked at while watching
         os.makedirs(self._blobs, mode=0o700, exist_ok=True)
         os.makedirs(self._ingest, mode=0o700, exist_ok=True)
         self._drop_leftovers()
@@ -45,10 +49,11 @@ class ContentStore:
 
     def writer(self) -> BlobWriter:
         """Begin a blob; as a context manager it is aborted unless committed."""
-        return BlobWriter(self._blobs, os.path.join(self._ingest, str(next(self._numbers))))
+        return BlobWriter(self, os.path.join(self._ingest, str(next(self._numbers))))
 
     def partial(self, digest: Digest) -> Partial:
         """A blob to be fetched, with what earlier attempts left of it. One at a time for a digest."""
+        self._see(digest)
         path = os.path.join(self._ingest, _PARTIAL + hex_of(digest))
         return Partial(digest, path, self.path(digest))
 
@@ -85,6 +90,7 @@ class ContentStore:
         return f"{self._blobs}/{hex_of(digest)}"
 
     def has(self, digest: Digest) -> bool:
+        self._see(digest)
         return os.path.exists(self.path(digest))
 
     def size(self, digest: Digest) -> int:
@@ -93,6 +99,7 @@ class ContentStore:
         Raises:
             NotFound: the store has no such blob.
         """
+        self._see(digest)
         try:
             return os.stat(self.path(digest)).st_size
         except FileNotFoundError:
@@ -104,6 +111,7 @@ class ContentStore:
         Raises:
             NotFound: the store has no such blob.
         """
+        self._see(digest)
         try:
             return open(self.path(digest), "rb", buffering=0)
         except FileNotFoundError:
@@ -140,6 +148,48 @@ class ContentStore:
             os.unlink(self.path(digest))
         except FileNotFoundError:
             pass
+
+    def watch(self) -> None:
+        """Begin to keep in mind which blobs are made or looked at, until `settle`."""
+        with self._lock:
+            self._watching = True
+
+    def settle(self) -> set[Digest]:
+        """End what `watch` began: the blobs, there or not, that were made or looked at since."""
+        with self._lock:
+            seen, self._seen = self._seen, set()
+            self._watching = False
+            return seen
+
+    def retire(self, digest: Digest) -> str | None:
+        """Take a blob out of the store, unless it was made or looked at since `watch`.
+
+        Returns the path of the file, now in ingest/, which the caller has to unlink (that can take
+        long); None where nothing was taken out.
+        """
+        with self._lock:
+            if digest in self._seen:
+                return None
+            retired = os.path.join(self._ingest, str(next(self._numbers)))
+            try:
+                os.rename(self.path(digest), retired)
+            except FileNotFoundError:
+                return None
+            return retired
+
+    def seen(self, digest: Digest) -> bool:
+        """Whether the blob was made or looked at since `watch`."""
+        return digest in self._seen
+
+    def place(self, digest: Digest, path: str) -> None:
+        """Move a written file to its place among the blobs."""
+        self._see(digest)
+        os.rename(path, self.path(digest))
+
+    def _see(self, digest: Digest) -> None:
+        if self._watching:
+            with self._lock:
+                self._seen.add(digest)
 
     def digests(self) -> Iterator[Digest]:
         """Every blob there is, in no order."""
@@ -178,8 +228,8 @@ class ContentStore:
 class BlobWriter:
     """One blob being written: `write` any number of times, then `commit` or `abort`."""
 
-    def __init__(self, blobs: str, path: str) -> None:
-        self._blobs = blobs
+    def __init__(self, store: ContentStore, path: str) -> None:
+        self._store = store
         self._path = path
         self._sha256 = hashlib.sha256()
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -219,9 +269,9 @@ class BlobWriter:
         if expected is not None and digest != expected:
             self.abort()
             raise DigestMismatch(f"content digest {digest}: expected {expected}")
+        self._store.place(digest, self._path)
         os.close(self._fd)
         self._fd = -1
-        os.rename(self._path, f"{self._blobs}/{hex_of(digest)}")
         return digest
 
     def abort(self) -> None:
