@@ -49,13 +49,19 @@ Progress = Callable[[dict[str, Any]], None]
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
-    """An image whose blobs and layers are in place; it has no rows yet."""
+    """An image whose blobs and layers are in place; it has no rows yet.
+
+    `parent` is the image it was committed on; `index_digest` the stored index that the manifest was
+    chosen from.
+    """
 
     id: Digest
     config: bytes
     manifest: Descriptor
     size: int
     references: tuple[Reference, ...]
+    parent: str = ""
+    index_digest: str = ""
 
 
 class _DockerItem(msgspec.Struct, kw_only=True, rename="pascal"):

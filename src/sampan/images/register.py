@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import msgspec
+
 from sampan.content.store import ContentStore
 from sampan.errors import InvalidArgument, NotFound
 from sampan.images import save as saving
@@ -120,12 +122,7 @@ class Register:
 
     def _refer(self, reference: Reference, image: Image) -> Image | None:
         self._rows.refer(str(reference), image.id)
-        image.record = ImageRecord(
-            manifest_media_type=image.record.manifest_media_type,
-            manifest_digest=image.record.manifest_digest,
-            manifest_size=image.record.manifest_size,
-            tagged_ns=time.time_ns(),
-        )
+        image.record = msgspec.structs.replace(image.record, tagged_ns=time.time_ns())
         self._rows.put(ImageRow(image.id, image.created_ns, image.record))
         return self.catalog.refer(reference, image)
 
@@ -204,6 +201,8 @@ def _record(loaded: Loaded) -> ImageRecord:
         manifest_digest=loaded.manifest.digest,
         manifest_size=loaded.manifest.size,
         tagged_ns=time.time_ns() if loaded.references else 0,
+        parent=loaded.parent,
+        index_digest=loaded.index_digest,
     )
 
 

@@ -13,13 +13,19 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept of an image beside its blobs.
 
     `manifest_*` describe the manifest blob; the config blob is the image ID. `tagged_ns` is when
-    it was last tagged (0: never).
+    it was last tagged (0: never). `parent` is the image that it was committed on ("": none).
+    `index_digest` is the index that the manifest was chosen from, where that is stored, too ("":
+    none): it tells of the other platforms.
+
+    A field that is added gets a default, so that rows of older versions still load.
     """
 
     manifest_media_type: str
     manifest_digest: str
     manifest_size: int
     tagged_ns: int = 0
+    parent: str = ""
+    index_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
