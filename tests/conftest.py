@@ -14,12 +14,15 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from support.certificates import Certificates
 from support.command import DockerCLI, docker_clis
 from support.engines import DockerEngine, Engine, SampanEngine
 from support.leaks import MARK, Picture, differences
+from support.registries import Registry, TokenServer
 
 TOKEN_LENGTH = 8
 
@@ -206,6 +209,44 @@ def newest_docker(target: Engine) -> DockerCLI:
 def unused_name() -> str:
     """A container name that no other test uses."""
     return "t" + secrets.token_hex(5)
+
+
+# -- registries ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    """An empty docker-registry of the test's own: plain HTTP, no password."""
+    with Registry(str(tmp_path / "registry")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def certificates(session_directory: str) -> Certificates:
+    """A CA that no engine knows, and what it signed; made once."""
+    return Certificates(f"{session_directory}/certificates")
+
+
+@pytest.fixture
+def tls_registry(tmp_path: Path, certificates: Certificates) -> Iterator[Registry]:
+    """The same over TLS, its certificate signed by the CA of `certificates`."""
+    with Registry(str(tmp_path / "tls-registry"), certificates=certificates) as running:
+        yield running
+
+
+@pytest.fixture
+def password_registry(tmp_path: Path) -> Iterator[Registry]:
+    """The same with basic authentication: `registries.USER` and `registries.PASSWORD`."""
+    with Registry(str(tmp_path / "password-registry"), password=True) as running:
+        yield running
+
+
+@pytest.fixture
+def token_registry(tmp_path: Path, certificates: Certificates) -> Iterator[Registry]:
+    """The same with a token server (`token_registry.tokens`), as Docker Hub and Quay have one."""
+    tokens = TokenServer(certificates)
+    with Registry(str(tmp_path / "token-registry"), tokens=tokens) as running:
+        yield running
 
 
 @pytest.fixture(autouse=True, scope="session")
