@@ -19,10 +19,9 @@ class Hold:
     image_ids: frozenset[str] | None = None
     began_ns: int = field(default_factory=time.time_ns)
 
-    @property
-    def key(self) -> str:
-        """Its name among those that need something."""
-        return f"operation {id(self)}"
+    def owner(self, image_id: str) -> str:
+        """Its name among those that need the parts of an image."""
+        return f"operation {id(self)} {image_id}"
 
 
 class Holds:

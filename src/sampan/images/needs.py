@@ -22,10 +22,13 @@ class Parts(NamedTuple):
 
 
 class Freed(NamedTuple):
-    """What nobody needs any more."""
+    """What nobody needs any more: blobs with their sizes, and the top of a stack of layers."""
 
-    blobs: list[Digest]
+    blobs: Mapping[Digest, int]
     chain: ChainID | None
+
+
+NOTHING = Freed({}, None)
 
 
 class Needs:
@@ -49,7 +52,7 @@ class Needs:
         if parts.chain is not None:
             self._chains.setdefault(parts.chain, set()).add(owner)
         if before is None:
-            return Freed([], None)
+            return NOTHING
         gone = [digest for digest in before.blobs if digest not in parts.blobs]
         chain = before.chain if before.chain != parts.chain else None
         return self._release(owner, {digest: before.blobs[digest] for digest in gone}, chain)
@@ -58,7 +61,7 @@ class Needs:
         """Forget an owner; an unknown one needs nothing."""
         parts = self._parts.pop(owner, None)
         if parts is None:
-            return Freed([], None)
+            return NOTHING
         return self._release(owner, parts.blobs, parts.chain)
 
     def parts(self, owner: str) -> Parts | None:
@@ -84,17 +87,15 @@ class Needs:
             self.blob_bytes += size
         owners.add(owner)
 
-    def _release(
-        self, owner: str, blobs: Mapping[Digest, int], chain: ChainID | None
-    ) -> Freed:
-        freed = []
+    def _release(self, owner: str, blobs: Mapping[Digest, int], chain: ChainID | None) -> Freed:
+        freed: dict[Digest, int] = {}
         for digest, size in blobs.items():
             owners = self._blobs[digest]
             owners.discard(owner)
             if not owners:
                 del self._blobs[digest]
                 self.blob_bytes -= size
-                freed.append(digest)
+                freed[digest] = size
         if chain is None:
             return Freed(freed, None)
         stacks = self._chains[chain]

@@ -1,15 +1,17 @@
 """The register: which images there are, in the rows, in memory and in the layout's index.
 
-Whatever has no row is garbage: it is collected when the register opens and after each change,
-but not while somebody holds, who is about to name, or still reads, what nothing else names.
+Whatever has no row is garbage. What a change let go is collected after it, all that nothing needs
+when the register opens; but not what an operation under way, which holds the register, made or
+looked at: it is about to name it, or still reads it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -18,8 +20,10 @@ from sampan.content.store import ContentStore
 from sampan.errors import InvalidArgument, NotFound
 from sampan.images import save as saving
 from sampan.images.catalog import Catalog
+from sampan.images.holds import Hold, Holds
 from sampan.images.image import Image
 from sampan.images.load import Loaded
+from sampan.images.needs import Freed, Needs, Parts
 from sampan.oci.digest import ChainID, Digest
 from sampan.oci.manifest import parse_manifest
 from sampan.oci.reference import Reference, parse_reference
@@ -31,9 +35,16 @@ log = logging.getLogger(__name__)
 Emit = Callable[[str, str, dict[str, str]], None]
 """Tells of an event: action, image ID, attributes."""
 
+_USE_STEP_NS = 60_000_000_000
+"""How exactly the time of the last use is kept: a create writes it once a minute at most."""
+
 
 class Register:
-    """The images of one engine, named and stored."""
+    """The images of one engine, named and stored.
+
+    `let_go_bytes` counts what deletions gave back since the register was opened. `after_hold` is
+    called when an operation that may have added something has ended.
+    """
 
     def __init__(
         self,
@@ -45,31 +56,40 @@ class Register:
         emit: Emit,
     ) -> None:
         self.catalog = catalog
+        self.holds = Holds()
+        self.needs = Needs()
+        self.let_go_bytes = 0
+        self.after_hold: Callable[[], None] = lambda: None
         self._content = content
         self._snapshots = snapshots
         self._rows = rows
         self._emit = emit
-        self._holds = 0
-        self._blobs: dict[str, list[Digest]] = {}  # by manifest; a manifest never changes
+        self._loose_blobs: set[Digest] = set()  # let go by somebody, to be looked at
+        self._loose_layers: set[ChainID] = set()
+        snapshots.on_release = self._loosen_layer
 
     def open(self) -> None:
         """Fill the catalog from the rows; drop what no row names."""
         images = {}
         for row in self._rows.images():
             try:
-                images[row.id] = self._stored(row)
+                image, parts = self._stored(row)
             except (NotFound, InvalidArgument) as error:
                 # The machine went down before the disk had it all; the rest of the engine goes on.
                 log.error("image %s is damaged and was removed: %s", row.id, error.message)
                 self._rows.delete(row.id)
             else:
-                self.catalog.add(images[row.id])
+                images[row.id] = image
+                self.catalog.add(image)
+                self.needs.put(image.id, parts)
         for reference, image_id in self._rows.references():
             self.catalog.refer(parse_reference(reference), images[image_id])
+        self._snapshots.collect([image.chain_id for image in self.catalog if image.chain_id])
+        self._loose_blobs.update(self._content.digests())
         self._collect()
         self.publish()
 
-    def _stored(self, row: ImageRow) -> Image:
+    def _stored(self, row: ImageRow) -> tuple[Image, Parts]:
         """An image of which all parts are there, in their size.
 
         Raises:
@@ -79,13 +99,32 @@ class Register:
         identity = Digest(row.id)
         image = Image(self._content.read_verified(identity), identity, record)
         data = self._content.read_verified(Digest(record.manifest_digest))
-        for blob in parse_manifest(data).layers:
-            if self._content.size(blob.digest) != blob.size:
-                raise InvalidArgument(f"content {blob.digest} is cut short")
+        parts = self._parts(image, data)
+        for digest, size in parts.blobs.items():
+            if self._content.size(digest) != size:
+                raise InvalidArgument(f"content {digest} is cut short")
         if image.chain_id:
             stack = self._snapshots.layers.stack(image.chain_id)
             image.size = sum(layer.size for layer in stack)
-        return image
+        return image, parts
+
+    def _parts(self, image: Image, manifest: bytes) -> Parts:
+        """What an image needs: its layers' blobs, its config, its manifest, and the index that it
+        was chosen from.
+
+        Raises:
+            NotFound: the index is not there.
+        """
+        parsed = parse_manifest(manifest)
+        blobs = {layer.digest: layer.size for layer in parsed.layers}
+        blobs[image.id] = parsed.config.size
+        blobs[Digest(image.record.manifest_digest)] = len(manifest)
+        if image.record.index_digest:
+            index = Digest(image.record.index_digest)
+            blobs[index] = self._content.size(index)
+        return Parts(blobs, image.chain_id)
+
+    # -- Naming -----------------------------------------------------------------------------------
 
     def register(self, loaded: Loaded, action: str) -> tuple[Image, dict[str, Image]]:
         """Name what was put in place: rows, catalog, events.
@@ -94,9 +133,11 @@ class Register:
         """
         image = self.catalog.by_id(loaded.id)
         if image is None:
-            image = Image(loaded.config, loaded.id, _record(loaded), size=loaded.size)
-        image.record = _record(loaded)
+            image = Image(loaded.config, loaded.id, _record(loaded, None), size=loaded.size)
+        image.record = _record(loaded, image.record)
+        parts = self._parts(image, self._content.read(loaded.manifest.digest))
         previous = self._rows.database.write(lambda _: self._add(image, loaded.references))
+        self._loosen(self.needs.put(image.id, parts))
         self._snapshots.warm(image.parent)
         self.publish()
         for name in [reference.familiar for reference in loaded.references] or [image.id]:
@@ -122,8 +163,7 @@ class Register:
 
     def _refer(self, reference: Reference, image: Image) -> Image | None:
         self._rows.refer(str(reference), image.id)
-        image.record = msgspec.structs.replace(image.record, tagged_ns=time.time_ns())
-        self._rows.put(ImageRow(image.id, image.created_ns, image.record))
+        self._rewrite(image, tagged_ns=time.time_ns())
         return self.catalog.refer(reference, image)
 
     def untag(self, image: Image, reference: Reference) -> dict[str, str]:
@@ -138,44 +178,100 @@ class Register:
         self._rows.delete(image.id)
         self.catalog.remove(image)
         self.tell("delete", image, image.id)
+        freed = self.needs.drop(image.id)
+        self.let_go_bytes += sum(freed.blobs.values())
         deleted: list[str] = [image.id]
-        if image.chain_id:
-            deleted += self._snapshots.released(image.chain_id, self._chains())
+        if freed.chain is not None:
+            layers = self._snapshots.unneeded(freed.chain, self.needs.needs_chain)
+            deleted += [layer.chain for layer in layers]
+            self.let_go_bytes += sum(layer.size for layer in layers)
+        self._loosen(freed)
         self._collect()
         return [{"Deleted": digest} for digest in deleted]
 
-    @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Put collection off while unnamed content is being made or read.
+    # -- Use --------------------------------------------------------------------------------------
 
-        What got no name in the end (an archive's lists, all of a load that failed) goes after.
+    def use(self, image: Image) -> None:
+        """Note that an image was used now: a container was made from it."""
+        now_ns = time.time_ns()
+        if self.catalog.by_id(image.id) is image and (now_ns - image.record.used_ns > _USE_STEP_NS):
+            self._rewrite(image, used_ns=now_ns)
+
+    def pin(self, image: Image, pinned: bool) -> None:
+        """Say whether the image stays when the disk budget is exceeded."""
+        if image.record.pinned is not pinned:
+            self._rewrite(image, pinned=pinned)
+
+    def _rewrite(self, image: Image, **changes: object) -> None:
+        image.record = msgspec.structs.replace(image.record, **changes)
+        self._rows.put(ImageRow(image.id, image.created_ns, image.record))
+
+    # -- Collecting -------------------------------------------------------------------------------
+
+    @contextmanager
+    def hold(
+        self, what: str = "an operation", images: Iterable[Image] | None = None
+    ) -> Iterator[Hold]:
+        """Keep what an operation makes and looks at, or the `images` that it reads, until it ends.
+
+        `what` is said to people who ask what holds something. What got no name in the end (an
+        archive's lists, all of a load that failed) goes after it.
         """
-        self._holds += 1
+        hold = Hold(what, None if images is None else frozenset(image.id for image in images))
+        self.holds.add(hold)
+        self._begin(hold)
         try:
-            yield
+            yield hold
         finally:
-            self._holds -= 1
-            if not self._holds:
-                self._collect()
+            self.holds.remove(hold)
+            self._end(hold)
+
+    def _begin(self, hold: Hold) -> None:
+        if hold.image_ids is None:
+            self._content.watch()
+            self._snapshots.layers.watch()
+            return
+        for image_id in hold.image_ids:
+            if (parts := self.needs.parts(image_id)) is not None:
+                self.needs.put(hold.owner(image_id), parts)
+
+    def _end(self, hold: Hold) -> None:
+        if hold.image_ids is not None:
+            for image_id in hold.image_ids:
+                self._loosen(self.needs.drop(hold.owner(image_id)))
+        elif not self.holds.unbounded:
+            self._loose_blobs |= self._content.settle()
+            self._loose_layers |= self._snapshots.layers.settle()
+        self._collect()
+        if hold.image_ids is None:
+            self.after_hold()
+
+    def _loosen(self, freed: Freed) -> None:
+        self._loose_blobs.update(freed.blobs)
+        if freed.chain is not None:
+            self._loose_layers.add(freed.chain)
+
+    def _loosen_layer(self, chain: ChainID) -> None:
+        """A container's layer is gone from above `chain`."""
+        if not self.needs.needs_chain(chain):
+            self._loose_layers.add(chain)
+            self._collect()
 
     def _collect(self) -> None:
-        """Delete the blobs and layers that no image names, unless something is under way."""
-        if self._holds:
-            return
-        self._snapshots.collect(self._chains())
-        named: set[Digest] = set()
-        for image in self.catalog:
-            named.update(self._blobs_of(image))
-        for digest in self._content.digests():
-            if digest not in named:
-                self._content.delete(digest)
-
-    def _blobs_of(self, image: Image) -> list[Digest]:
-        manifest = image.record.manifest_digest
-        blobs = self._blobs.get(manifest)
-        if blobs is None:
-            blobs = self._blobs[manifest] = saving.image_blobs(self._content, image)
-        return blobs
+        """Delete what was let go and nothing needs, unless an operation has seen it."""
+        retired = []
+        for digest in list(self._loose_blobs):
+            if self._content.seen(digest):
+                continue  # looked at again when the operations have ended
+            self._loose_blobs.discard(digest)
+            if not self.needs.needs_blob(digest) and (path := self._content.retire(digest)):
+                retired.append(path)
+        for chain in list(self._loose_layers):
+            if not self._snapshots.layers.seen(chain):
+                self._loose_layers.discard(chain)
+                self._snapshots.release(chain, self.needs.needs_chain)
+        if retired:
+            _unlink_soon(retired)
 
     def publish(self) -> None:
         """Bring the layout's index.json up to date, for tools that read the store."""
@@ -186,24 +282,53 @@ class Register:
         """Emit an event; its attributes are the labels, and the name it happened under."""
         self._emit(action, image.id, {**(image.config.labels or {}), "name": name})
 
-    def _chains(self) -> list[ChainID]:
-        return [image.chain_id for image in self.catalog if image.chain_id]
-
     def flush(self) -> None:
         """Have what was added written to the disk soon, without anybody waiting for it."""
         flushing = asyncio.get_running_loop().run_in_executor(None, self._content.sync)
         flushing.add_done_callback(_report_flush)
 
 
-def _record(loaded: Loaded) -> ImageRecord:
-    return ImageRecord(
+def _record(loaded: Loaded, before: ImageRecord | None) -> ImageRecord:
+    """The record of an image that is registered, or registered again: what was known of it before
+    and is not said now stays."""
+    now_ns = time.time_ns()
+    record = ImageRecord(
         manifest_media_type=loaded.manifest.media_type,
         manifest_digest=loaded.manifest.digest,
         manifest_size=loaded.manifest.size,
-        tagged_ns=time.time_ns() if loaded.references else 0,
+        tagged_ns=now_ns if loaded.references else 0,
+        used_ns=now_ns,
         parent=loaded.parent,
         index_digest=loaded.index_digest,
     )
+    if before is None:
+        return record
+    same_manifest = record.manifest_digest == before.manifest_digest
+    return msgspec.structs.replace(
+        record,
+        parent=record.parent or before.parent,
+        index_digest=record.index_digest or (before.index_digest if same_manifest else ""),
+        pinned=before.pinned,
+    )
+
+
+def _unlink_soon(paths: Sequence[str]) -> None:
+    """Delete files in a thread: a big one takes milliseconds. Without a loop, at once."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        _unlink_all(paths)
+    else:
+        loop.run_in_executor(None, _unlink_all, paths)
+
+
+def _unlink_all(paths: Sequence[str]) -> None:
+    for path in paths:
+        try:
+            os.unlink(path)
+        except OSError as error:
+            # It goes with the other leftovers when the store opens next.
+            log.warning("images: %s could not be deleted yet: %s", path, error)
 
 
 def _report_flush(flushing: asyncio.Future[None]) -> None:

@@ -14,7 +14,9 @@ import itertools
 import os
 import stat
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import msgspec
 
@@ -26,6 +28,8 @@ from sampan.snapshots.trees import remove_tree
 
 INIT_DIRECTORIES = ("dev", "etc", "proc", "sys")
 INIT_FILES = (".dockerenv", "etc/hostname", "etc/hosts", "etc/resolv.conf")
+EMPTY = "empty"
+"""Among the short names, the directory that images without layers stand on."""
 INIT_LINKS = (("etc/mtab", "/proc/mounts"),)
 
 
@@ -37,6 +41,14 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
     diff_id: DiffID
     size: int
     link: str
+
+
+class LooseLayer(NamedTuple):
+    """A tree that stands on nothing yet. `size` as of `Layer`."""
+
+    directory: str
+    diff_id: DiffID
+    size: int
 
 
 class Layers:
@@ -52,8 +64,11 @@ class Layers:
         for directory in (self._directory, self._links):
             os.makedirs(directory, mode=0o700, exist_ok=True)
         self._layers: dict[ChainID, Layer] = {}
+        self._children: Counter[ChainID] = Counter()  # layers that stand directly on one
         self._temporary = itertools.count()
         self._lock = threading.Lock()
+        self._watching = False
+        self._seen: set[ChainID] = set()  # made or looked at while watching
         self._load()
 
     def get(self, chain: ChainID) -> Layer:
@@ -62,13 +77,48 @@ class Layers:
         Raises:
             NotFound: it was never extracted, or is gone.
         """
+        self._see(chain)
         layer = self._layers.get(chain)
         if layer is None:
             raise NotFound(f"layer {chain} does not exist")
         return layer
 
     def has(self, chain: ChainID) -> bool:
+        self._see(chain)
         return chain in self._layers
+
+    def all(self) -> list[Layer]:
+        """Every layer, in no order."""
+        return list(self._layers.values())
+
+    def find(self, chain: ChainID) -> Layer | None:
+        """A layer, without counting as a look at it."""
+        return self._layers.get(chain)
+
+    def children(self, chain: ChainID) -> int:
+        """How many layers stand directly on this one."""
+        return self._children.get(chain, 0)
+
+    def watch(self) -> None:
+        """Begin to keep in mind which layers are made or looked at, until `settle`."""
+        with self._lock:
+            self._watching = True
+
+    def settle(self) -> set[ChainID]:
+        """End what `watch` began: the layers, there or not, that were made or looked at since."""
+        with self._lock:
+            seen, self._seen = self._seen, set()
+            self._watching = False
+            return seen
+
+    def seen(self, chain: ChainID) -> bool:
+        """Whether the layer was made or looked at since `watch`."""
+        return chain in self._seen
+
+    def _see(self, chain: ChainID) -> None:
+        if self._watching:
+            with self._lock:
+                self._seen.add(chain)
 
     def stack(self, chain: ChainID) -> list[Layer]:
         """The layers of a chain, top first."""
@@ -97,6 +147,14 @@ class Layers:
         """
         if diff_id is not None and self.has(chain_id(parent, diff_id)):
             return self.get(chain_id(parent, diff_id))
+        return self.adopt(self.unpack(read, digest=digest), parent, diff_id)
+
+    def unpack(self, read: Read, *, digest: Callable[[], str] | None = None) -> LooseLayer:
+        """Lay a plain tar out, on top of what is not known yet: `adopt` or `discard` it.
+
+        Raises:
+            BadArchive, BadLayer: as `extract.extract`; nothing is left then.
+        """
         temporary = os.path.join(self._directory, f"tmp-{next(self._temporary)}")
         tree = os.path.join(temporary, "fs")
         os.makedirs(tree)
@@ -108,26 +166,48 @@ class Layers:
             size = extract(read, tree)
             while read(CHUNK):
                 pass  # the diff ID covers what follows the archive's end mark, too
-            found = DiffID(Digest(digest()))
-            if diff_id is not None and found != diff_id:
-                raise InvalidArgument(
-                    f"invalid diffID for layer: expected {diff_id!r}, got {found!r}"
-                )
-            with self._lock:
-                return self._commit(temporary, parent, found, size)
+            return LooseLayer(temporary, DiffID(Digest(digest())), size)
         except BaseException:
             remove_tree(temporary)
             raise
 
-    def remove(self, chain: ChainID, trash: str) -> None:
-        """Forget a layer that nothing stands on; its directory becomes `trash`, to be deleted."""
-        layer = self._layers.pop(chain)
+    def adopt(
+        self, loose: LooseLayer, parent: ChainID | None, diff_id: DiffID | None = None
+    ) -> Layer:
+        """Make an unpacked tree the layer on top of `parent`; it is used up, also by a failure.
+
+        Raises:
+            InvalidArgument: it is not `diff_id`.
+        """
+        try:
+            if diff_id is not None and loose.diff_id != diff_id:
+                raise InvalidArgument(
+                    f"invalid diffID for layer: expected {diff_id!r}, got {loose.diff_id!r}"
+                )
+            with self._lock:
+                return self._commit(loose.directory, parent, loose.diff_id, loose.size)
+        except BaseException:
+            self.discard(loose)
+            raise
+
+    def discard(self, loose: LooseLayer) -> None:
+        """Delete an unpacked tree that nobody adopts."""
+        remove_tree(loose.directory)
+
+    def retire(self, chain: ChainID, trash: str) -> Layer | None:
+        """Forget a layer that nothing stands on; its directory becomes `trash`, to be deleted.
+
+        None, and nothing changes, where it was made or looked at since `watch`.
+        """
+        with self._lock:
+            if chain in self._seen:
+                return None
+            os.rename(self._path(chain), trash)
+            layer = self._layers.pop(chain)
+            self._uncount(layer)
         for link in (layer.link, layer.link + "i"):
-            try:
-                os.unlink(os.path.join(self._links, link))
-            except FileNotFoundError:
-                pass
-        os.rename(self._path(chain), trash)
+            self._unlink(link)
+        return layer
 
     def unreachable(self, roots: Iterable[ChainID]) -> list[ChainID]:
         """The layers that no chain in `roots` needs, children before their parents."""
@@ -189,7 +269,26 @@ class Layers:
                 remove_tree(path)  # the machine went down before the disk had it
                 continue
             self._layers[layer.chain] = layer
+            self._count(layer)
             self._link(layer.link, f"../layers/{name}/fs")
+        self._drop_stale_links()
+
+    def _drop_stale_links(self) -> None:
+        """Remove the short names of layers that a crash let go half-way."""
+        links = {layer.link for layer in self._layers.values()}
+        for name in os.listdir(self._links):
+            if name != EMPTY and name.removesuffix("i") not in links:
+                self._unlink(name)
+
+    def _count(self, layer: Layer) -> None:
+        if layer.parent is not None:
+            self._children[layer.parent] += 1
+
+    def _uncount(self, layer: Layer) -> None:
+        if layer.parent is not None:
+            self._children[layer.parent] -= 1
+            if not self._children[layer.parent]:
+                del self._children[layer.parent]
 
     def _commit(self, temporary: str, parent: ChainID | None, diff_id: DiffID, size: int) -> Layer:
         chain = chain_id(parent, diff_id)
@@ -201,9 +300,16 @@ class Layers:
         )
         with open(os.path.join(temporary, "layer.json"), "wb") as file:
             file.write(msgspec.json.encode(layer))
-        os.rename(temporary, self._path(chain))
         self._link(layer.link, f"../layers/{hex_of(chain)}/fs")
+        try:
+            os.rename(temporary, self._path(chain))
+        except BaseException:
+            self._unlink(layer.link)
+            raise
+        if self._watching:
+            self._seen.add(chain)
         self._layers[chain] = layer
+        self._count(layer)
         return layer
 
     def _free_link(self) -> str:
@@ -222,6 +328,12 @@ class Layers:
         except FileNotFoundError:
             pass
         os.symlink(target, path)
+
+    def _unlink(self, name: str) -> None:
+        try:
+            os.unlink(os.path.join(self._links, name))
+        except FileNotFoundError:
+            pass
 
 
 def make_mount_points(directory: str, lower: list[str]) -> None:

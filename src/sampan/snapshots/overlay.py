@@ -36,7 +36,7 @@ from sampan.linux.mounts import Mount
 from sampan.oci.digest import ChainID, DiffID
 from sampan.oci.tar import Read
 from sampan.snapshots import host
-from sampan.snapshots.layers import Layer, Layers
+from sampan.snapshots.layers import EMPTY, Layer, Layers
 from sampan.snapshots.trees import remove_tree, reset_directory
 
 log = logging.getLogger(__name__)
@@ -90,6 +90,8 @@ class Snapshotter:
         for directory in (self._active_directory, self._spare_directory, self._trash):
             os.makedirs(directory, mode=0o700, exist_ok=True)
         self.layers = Layers(self.root)
+        self.on_release: Callable[[ChainID], object] = _nobody_cares
+        """Told of the layer that a removed active snapshot stood on."""
         self._bases: dict[Parent, _Base] = {}
         self._numbers = itertools.count()
         self._active = {key: self._read_parent(key) for key in os.listdir(self._active_directory)}
@@ -159,13 +161,15 @@ class Snapshotter:
 
         A missing one is no failure, so that a removal can be repeated.
         """
-        self._active.pop(key, None)
+        parent, _ = self._active.pop(key, (SCRATCH, False))
         doomed = f"{self._trash}/{next(self._numbers)}"
         try:
             os.rename(f"{self._active_directory}/{key}", doomed)
         except FileNotFoundError:
             return
         self._work.put(doomed)
+        if parent.startswith("sha256:"):
+            self.on_release(ChainID(parent))
 
     def upper(self, key: str) -> str:
         """The directory of what the container wrote.
@@ -213,22 +217,52 @@ class Snapshotter:
         """Do now what the first `prepare` on a parent would have to: make its mount points."""
         self._base(parent)
 
-    def collect(self, roots: Iterable[ChainID]) -> list[ChainID]:
-        """Delete the layers that neither `roots` nor an active snapshot needs; return them."""
+    def collect(self, roots: Iterable[ChainID]) -> list[Layer]:
+        """Delete the layers that neither `roots` nor an active snapshot needs; return them.
+
+        Looks at every layer; `release` is for what one change has let go.
+        """
         gone = self.layers.unreachable({*roots, *self._used()})
-        for chain in gone:
-            self._bases.pop(chain, None)
-            doomed = f"{self._trash}/{next(self._numbers)}"
-            self.layers.remove(chain, doomed)
-            self._work.put(doomed)
+        return [layer for chain in gone if (layer := self._retire(chain)) is not None]
+
+    def release(self, chain: ChainID, needed: Callable[[ChainID], bool]) -> list[Layer]:
+        """Delete a layer that was let go, and those below it that nothing else needs.
+
+        It ends at the first that is `needed`, is under another layer or an active snapshot, or was
+        made or looked at since `Layers.watch`.
+        """
+        gone = []
+        for layer in self.unneeded(chain, needed):
+            if self._retire(layer.chain) is None:
+                break
+            gone.append(layer)
         return gone
 
-    def released(self, chain: ChainID, roots: Iterable[ChainID]) -> list[ChainID]:
-        """Which layers of `chain` `collect(roots)` would delete, top first."""
-        gone = set(self.layers.unreachable({*roots, *self._used()}))
-        return [layer.chain for layer in self.layers.stack(chain) if layer.chain in gone]
+    def unneeded(self, chain: ChainID, needed: Callable[[ChainID], bool]) -> list[Layer]:
+        """The layers of a stack that nothing but each other needs, top first."""
+        used = self._used()
+        found: list[Layer] = []
+        layer = self.layers.find(chain)
+        while layer is not None and not needed(layer.chain) and layer.chain not in used:
+            if self.layers.children(layer.chain) > (1 if found else 0):
+                break
+            found.append(layer)
+            layer = self.layers.find(layer.parent) if layer.parent else None
+        return found
+
+    def users(self, chain: ChainID) -> list[str]:
+        """The keys of the active snapshots directly on a layer."""
+        return [key for key, (parent, _) in self._active.items() if parent == chain]
 
     # -- Inside ----------------------------------------------------------------------------------
+
+    def _retire(self, chain: ChainID) -> Layer | None:
+        doomed = f"{self._trash}/{next(self._numbers)}"
+        layer = self.layers.retire(chain, doomed)
+        if layer is not None:
+            self._bases.pop(chain, None)
+            self._work.put(doomed)
+        return layer
 
     def _used(self) -> set[ChainID]:
         parents = {parent for parent, _ in self._active.values()}
@@ -250,7 +284,7 @@ class Snapshotter:
         if parent == HOST:
             return self._host_base()
         if parent == SCRATCH:
-            empty = os.path.join(self.root, "l", "empty")
+            empty = os.path.join(self.root, "l", EMPTY)
             os.makedirs(empty, mode=0o755, exist_ok=True)
             return _Base(empty, 0o755, 0, 0)
         chain = ChainID(parent)
@@ -359,6 +393,10 @@ class Snapshotter:
         spare = f"{self._spare_directory}/{os.path.basename(doomed)}"
         os.rename(doomed, spare)
         self._spares.append(spare)
+
+
+def _nobody_cares(_chain: ChainID) -> None:
+    return
 
 
 def tree_size(directory: str) -> int:

@@ -15,7 +15,8 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
     `manifest_*` describe the manifest blob; the config blob is the image ID. `tagged_ns` is when
     it was last tagged (0: never). `parent` is the image that it was committed on ("": none).
     `index_digest` is the index that the manifest was chosen from, where that is stored, too ("":
-    none): it tells of the other platforms.
+    none): it tells of the other platforms. `used_ns` is when it was added or a container was made
+    from it last, to the minute. A `pinned` image stays when the disk budget is exceeded.
 
     A field that is added gets a default, so that rows of older versions still load.
     """
@@ -26,6 +27,8 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
     tagged_ns: int = 0
     parent: str = ""
     index_digest: str = ""
+    used_ns: int = 0
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
