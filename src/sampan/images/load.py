@@ -14,9 +14,10 @@ from typing import Any
 
 import msgspec
 
-from sampan.content.compression import compression_of, decompressed
+from sampan.content.compression import compression_of
 from sampan.content.store import ContentStore
 from sampan.errors import InvalidArgument, Unsupported
+from sampan.images.early import EarlyLayers
 from sampan.images.staging import Staging
 from sampan.oci import media_types
 from sampan.oci.descriptor import Descriptor, Platform, local_platform
@@ -26,7 +27,6 @@ from sampan.oci.digest import (
     Digest,
     chain_id,
     parse_digest,
-    short_id,
 )
 from sampan.oci.image_config import parse_image_config
 from sampan.oci.index import (
@@ -39,7 +39,7 @@ from sampan.oci.index import (
 )
 from sampan.oci.manifest import Manifest, encode_manifest, parse_manifest
 from sampan.oci.reference import BadReference, Reference, parse_reference
-from sampan.oci.tar import CHUNK, Read
+from sampan.oci.tar import Read
 from sampan.snapshots.overlay import Snapshotter
 
 DOCKER_MANIFEST_FILE = "manifest.json"
@@ -88,9 +88,9 @@ class Loader:
     ) -> None:
         self._content = content
         self._snapshots = snapshots
-        self._progress = progress
         self._platform = platform or local_platform()
-        self._staging = Staging(content)
+        self._early = EarlyLayers(content, snapshots.layers, progress)
+        self._staging = Staging(content, self._early.offer)
 
     def load(self, read: Read) -> list[Loaded]:
         """Read an archive to its end.
@@ -98,7 +98,11 @@ class Loader:
         Raises:
             InvalidArgument: it is no image archive, or what it says of itself is not so.
         """
-        self._staging.read_archive(read)
+        with self._early:
+            self._staging.read_archive(read)
+            return self._images()
+
+    def _images(self) -> list[Loaded]:
         if self._staging.has(DOCKER_MANIFEST_FILE):
             return self._docker_archive()
         if self._staging.has(INDEX_FILE):
@@ -239,58 +243,22 @@ class Loader:
                 f"invalid manifest, layers length mismatch: expected {len(blobs)}, "
                 f"got {len(diff_ids)}"
             )
+        layers = self._snapshots.layers
         chain: ChainID | None = None
+        missing: list[tuple[Digest, ChainID | None, DiffID]] = []
         size = 0
         for diff_id, blob in zip(diff_ids, blobs, strict=True):
-            layer = self._layer(blob, chain, diff_id)
-            size += layer
-            chain = chain_id(chain, diff_id)
-        return size
-
-    def _layer(self, blob: Digest, parent: ChainID | None, diff_id: DiffID) -> int:
-        chain = chain_id(parent, diff_id)
-        if self._snapshots.layers.has(chain):
-            return self._snapshots.layers.get(chain).size
-        with self._content.open(blob) as file:
-            counter = _Counter(file.read, self._content.size(blob), diff_id, self._progress)
-            read, compression = decompressed(counter.read)
-            # A plain blob's digest was computed when it was stored.
-            digest = (lambda: blob) if not compression else None
-            layer = self._snapshots.extract(read, parent, diff_id, digest=digest)
-        counter.report()
-        return layer.size
+            parent, chain = chain, chain_id(chain, diff_id)
+            if layers.has(chain):
+                size += layers.get(chain).size
+            else:
+                missing.append((blob, parent, diff_id))
+                self._early.want(blob)
+        return size + sum(self._early.layer(*item).size for item in missing)
 
     def _compression(self, blob: Digest) -> str:
         with self._content.open(blob) as file:
             return compression_of(file.read(10))
-
-
-class _Counter:
-    """Reads a blob and reports how far it got, every few MiB."""
-
-    _STEP = 4 << 20
-
-    def __init__(
-        self, read: Callable[[int], bytes | None], total: int, diff_id: DiffID, progress: Progress
-    ) -> None:
-        self._read = read
-        self._total = total
-        self._id = short_id(diff_id)
-        self._progress = progress
-        self._current = 0
-        self._next = self._STEP
-
-    def read(self, size: int) -> bytes:
-        data = self._read(min(size, CHUNK)) or b""
-        self._current += len(data)
-        if self._current >= self._next:
-            self._next = self._current + self._STEP
-            self.report()
-        return data
-
-    def report(self) -> None:
-        detail = {"current": self._current, "total": self._total}
-        self._progress({"status": "Loading layer", "progressDetail": detail, "id": self._id})
 
 
 def _tagged(text: str) -> Reference:

@@ -7,6 +7,7 @@ may come last. Nothing is written by the names in the archive.
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Callable
 
 from sampan.content.compression import decompressed
 from sampan.content.store import ContentStore
@@ -22,8 +23,10 @@ _METADATA_MAX = 16 << 20
 class Staging:
     """The files of one archive by their path in it."""
 
-    def __init__(self, content: ContentStore) -> None:
+    def __init__(self, content: ContentStore, stored: Callable[[Digest], None]) -> None:
+        """`stored` hears of each file that was not in the store before."""
         self._content = content
+        self._stored = stored
         self._files: dict[str, Digest] = {}
         self._links: dict[str, str] = {}
 
@@ -38,16 +41,23 @@ class Staging:
         for entry in reader:
             path = clean(entry.name).decode("utf-8", "surrogateescape")
             if entry.kind == tar.FILE and entry.segments is None:
-                with self._content.writer() as writer:
-                    for piece in reader.data():
-                        writer.write(piece)
-                    self._files[path] = writer.commit()
+                self._files[path] = self._store(reader)
             elif entry.kind == tar.SYMLINK:
                 target = entry.link.decode("utf-8", "surrogateescape")
                 self._links[path] = posixpath.join(posixpath.dirname(path), target)
             elif entry.kind == tar.HARD_LINK:
                 self._links[path] = entry.link.decode("utf-8", "surrogateescape")
         reader.drain()
+
+    def _store(self, reader: tar.TarReader) -> Digest:
+        with self._content.writer() as writer:
+            for piece in reader.data():
+                writer.write(piece)
+            known = self._content.has(writer.digest())
+            digest = writer.commit()
+        if not known:
+            self._stored(digest)
+        return digest
 
     def has(self, path: str) -> bool:
         return self._find(path) is not None
