@@ -28,7 +28,7 @@ import queue
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from sampan.errors import Conflict, InvalidArgument, NotFound, RuntimeFailure
@@ -36,6 +36,7 @@ from sampan.linux.mounts import Mount
 from sampan.oci.digest import ChainID, DiffID
 from sampan.oci.tar import Read
 from sampan.snapshots import host
+from sampan.snapshots.diff import Change, changes, layer_tar, tree_tar
 from sampan.snapshots.layers import EMPTY, Layer, Layers
 from sampan.snapshots.trees import remove_tree, reset_directory
 
@@ -200,6 +201,39 @@ class Snapshotter:
         """The keys of all active snapshots."""
         return list(self._active)
 
+    # -- What a container changed; for a thread ------------------------------------------------
+
+    def changes(self, key: str) -> list[Change]:
+        """What the container changed; see `diff.changes`.
+
+        Raises:
+            NotFound: there is no snapshot `key`.
+        """
+        return changes(self.upper(key), self._base(self.parent(key)).lower.split(":"))
+
+    def layer_tar(self, key: str) -> Iterator[bytes]:
+        """The layer that a commit adds to the image; see `diff.layer_tar`.
+
+        The mount points that containers are given are not the image's, so they are no part of it.
+
+        Raises:
+            NotFound: there is no snapshot `key`.
+            InvalidArgument: it stands on the machine's own root.
+        """
+        parent = self.parent(key)
+        if parent == HOST:
+            raise InvalidArgument("a container of the host image has no image to add a layer to")
+        lowers = [self.layers.tree(layer.chain) for layer in self._stack(parent)]
+        return layer_tar(self.upper(key), lowers)
+
+    def tree_tar(self, key: str) -> Iterator[bytes]:
+        """All that the container sees; see `diff.tree_tar`.
+
+        Raises:
+            NotFound: there is no snapshot `key`.
+        """
+        return tree_tar(self.upper(key), self._base(self.parent(key)).lower.split(":"))
+
     # -- Committed layers ------------------------------------------------------------------------
 
     def extract(
@@ -264,6 +298,9 @@ class Snapshotter:
             self._work.put(doomed)
         return layer
 
+    def _stack(self, parent: Parent) -> list[Layer]:
+        return [] if parent == SCRATCH else self.layers.stack(ChainID(parent))
+
     def _used(self) -> set[ChainID]:
         parents = {parent for parent, _ in self._active.values()}
         return {ChainID(parent) for parent in parents if parent.startswith("sha256:")}
@@ -307,10 +344,13 @@ class Snapshotter:
             f"upperdir={directory}/upper",
             f"workdir={directory}/work",
             "index=off",
+            # Renamed directories and changed modes are copied: `diff` reads the layers itself.
+            "redirect_dir=off",
+            "metacopy=off",
         )
         if volatile:
             options += ("volatile",)
-        if len(base.lower) + 2 * len(directory) + 64 > _OPTIONS_MAX:
+        if len(base.lower) + 2 * len(directory) + 92 > _OPTIONS_MAX:
             raise RuntimeFailure(
                 "mount",
                 "overlay: the paths of the image's layers do not fit into one mount",
