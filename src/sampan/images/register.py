@@ -28,6 +28,8 @@ from sampan.oci.digest import ChainID, Digest
 from sampan.oci.manifest import parse_manifest
 from sampan.oci.reference import Reference, parse_reference
 from sampan.snapshots.overlay import Snapshotter
+from sampan.state.blob_sources import BlobSources
+from sampan.state.database import Database
 from sampan.state.images import ImageRecord, ImageRow, ImageRows
 
 log = logging.getLogger(__name__)
@@ -60,6 +62,7 @@ class Register:
         self.needs = Needs()
         self.let_go_bytes = 0
         self.after_hold: Callable[[], None] = lambda: None
+        self.sources = BlobSources(rows.database)
         self._content = content
         self._snapshots = snapshots
         self._rows = rows
@@ -87,6 +90,7 @@ class Register:
         self._snapshots.collect([image.chain_id for image in self.catalog if image.chain_id])
         self._loose_blobs.update(self._content.digests())
         self._collect()
+        self.sources.keep_only(set(self._content.digests()))
         self.publish()
 
     def _stored(self, row: ImageRow) -> tuple[Image, Parts]:
@@ -126,8 +130,8 @@ class Register:
 
     # -- Naming -----------------------------------------------------------------------------------
 
-    def register(self, loaded: Loaded, action: str) -> tuple[Image, dict[str, Image]]:
-        """Name what was put in place: rows, catalog, events.
+    def register(self, loaded: Loaded, action: str | None) -> tuple[Image, dict[str, Image]]:
+        """Name what was put in place: rows, catalog, events (with None: no event).
 
         Returns the image, and which images had its names before.
         """
@@ -140,8 +144,9 @@ class Register:
         self._loosen(self.needs.put(image.id, parts))
         self._snapshots.warm(image.parent)
         self.publish()
-        for name in [reference.familiar for reference in loaded.references] or [image.id]:
-            self.tell(action, image, name)
+        if action is not None:
+            for name in [reference.familiar for reference in loaded.references] or [image.id]:
+                self.tell(action, image, name)
         return image, previous
 
     def tag(self, reference: Reference, image: Image) -> None:
@@ -149,6 +154,23 @@ class Register:
         self._rows.database.write(lambda _: self._refer(reference, image))
         self.publish()
         self.tell("tag", image, reference.familiar)
+
+    def pushed(self, image: Image, reference: Reference) -> None:
+        """Note that a repository has the image: `reference` names it there by digest."""
+
+        def change(_: Database) -> None:
+            self._rows.refer(str(reference), image.id)
+            self._note_source(reference, image)
+
+        self._rows.database.write(change)
+        self.catalog.refer(reference, image)
+
+    def refer(self, references: Iterable[Reference], image: Image) -> None:
+        """Give an image those of the names that it does not have; nobody is told."""
+        new = [reference for reference in references if reference not in image.references]
+        if new:
+            self._rows.database.write(lambda _: [self._refer(item, image) for item in new])
+            self.publish()
 
     def _add(self, image: Image, references: Sequence[Reference]) -> dict[str, Image]:
         """Inside a transaction: the image and its names; returns who had the names before."""
@@ -164,7 +186,14 @@ class Register:
     def _refer(self, reference: Reference, image: Image) -> Image | None:
         self._rows.refer(str(reference), image.id)
         self._rewrite(image, tagged_ns=time.time_ns())
+        self._note_source(reference, image)
         return self.catalog.refer(reference, image)
+
+    def _note_source(self, reference: Reference, image: Image) -> None:
+        """An image that has a name by digest is in that repository, and so are its layers."""
+        if reference.digest:
+            manifest = parse_manifest(self._content.read(Digest(image.record.manifest_digest)))
+            self.sources.note({layer.digest for layer in manifest.layers}, reference.repository)
 
     def untag(self, image: Image, reference: Reference) -> dict[str, str]:
         """Take one name away; say so in Docker's words."""
@@ -281,6 +310,11 @@ class Register:
     def tell(self, action: str, image: Image, name: str) -> None:
         """Emit an event; its attributes are the labels, and the name it happened under."""
         self._emit(action, image.id, {**(image.config.labels or {}), "name": name})
+
+    def tell_pulled(self, reference: Reference, image: Image) -> None:
+        """Emit the event of a pull, which is about the name that was asked for, as dockerd's is."""
+        attributes = {**(image.config.labels or {}), "name": reference.familiar_name}
+        self._emit("pull", reference.familiar, attributes)
 
     def flush(self) -> None:
         """Have what was added written to the disk soon, without anybody waiting for it."""

@@ -44,6 +44,14 @@ MIGRATIONS: list[str] = [
         value TEXT NOT NULL
     ) STRICT;
     """,
+    """
+    CREATE TABLE blob_sources (
+        digest TEXT NOT NULL,
+        repository TEXT NOT NULL,
+        seen_ns INTEGER NOT NULL,
+        PRIMARY KEY (digest, repository)
+    ) STRICT, WITHOUT ROWID;
+    """,
 ]
 
 
