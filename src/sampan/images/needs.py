@@ -74,6 +74,10 @@ class Needs:
         """The owners whose topmost layer this is."""
         return self._chains.get(chain, _NOBODY)
 
+    def is_shared(self, digest: Digest) -> bool:
+        """Whether several need a blob."""
+        return len(self._blobs.get(digest, _NOBODY)) > 1
+
     def needs_blob(self, digest: Digest) -> bool:
         return digest in self._blobs
 

@@ -61,7 +61,7 @@ class Register:
         self.holds = Holds()
         self.needs = Needs()
         self.let_go_bytes = 0
-        self.after_hold: Callable[[], None] = lambda: None
+        self.after_hold: Callable[[], object] = lambda: None
         self.sources = BlobSources(rows.database)
         self._content = content
         self._snapshots = snapshots

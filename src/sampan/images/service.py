@@ -28,6 +28,7 @@ from sampan.images.load import Loaded, Loader, Progress
 from sampan.images.pipe import consume
 from sampan.images.register import Emit, Register
 from sampan.images.removal import Users, check_delete, check_untag, is_single_reference
+from sampan.images.upkeep import Upkeep
 from sampan.oci.descriptor import Platform, local_platform, parse_platform
 from sampan.oci.go_time import format_time
 from sampan.oci.reference import Reference, is_tag, parse_reference
@@ -62,6 +63,13 @@ class Images:
             catalog=self._catalog, content=content, snapshots=snapshots, rows=rows, emit=emit
         )
         self._register.open()
+        self.upkeep = Upkeep(
+            catalog=self._catalog,
+            register=self._register,
+            content=content,
+            snapshots=snapshots,
+            in_use=in_use,
+        )
 
     # -- Reading ----------------------------------------------------------------------------------
 
@@ -84,6 +92,10 @@ class Images:
         """`list` in Docker's JSON shape, showing only the references that the filters choose."""
         chosen = select(self._catalog, filters, self.resolve)
         return [image.summary(references) for image, references in chosen]
+
+    def use(self, image: Image) -> None:
+        """Note that a container was made from an image now."""
+        self._register.use(image)
 
     def __len__(self) -> int:
         return sum(1 for _ in self._catalog)
@@ -115,7 +127,7 @@ class Images:
 
         wanted = parse_platform(platform) if platform else None
         loader = Loader(self._content, self._snapshots, report, wanted)
-        with self._register.hold():
+        with self._register.hold("load"):
             loaded = await consume(chunks, loader.load)
             for item in loaded:
                 for reference in item.references:
@@ -157,7 +169,7 @@ class Images:
                 reference=target,
             )
 
-        with self._register.hold():
+        with self._register.hold("import"):
             loaded = await consume(chunks, work)
             image, _ = self._register.register(loaded, "import")
             self._register.flush()
@@ -274,7 +286,7 @@ class Images:
         return [(image, [] if reference.digest else [reference])]
 
     async def _saving(self, selections: Sequence[saving.Selection]) -> AsyncIterator[bytes]:
-        with self._register.hold():
+        with self._register.hold("save", [selection.image for selection in selections]):
             async for piece in saving.archive(self._content, selections):
                 yield piece
         for selection in selections:

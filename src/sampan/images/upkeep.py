@@ -1,0 +1,119 @@
+"""Keeping the images' part of the disk small: prune, the disk budget, pins, old downloads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from sampan.content.store import ContentStore
+from sampan.errors import InvalidArgument
+from sampan.images import budget
+from sampan.images.catalog import Catalog
+from sampan.images.image import Image
+from sampan.images.prune import prunable
+from sampan.images.register import Register
+from sampan.images.removal import Users
+from sampan.images.space import Space
+from sampan.oci.digest import Digest
+from sampan.snapshots.overlay import Snapshotter
+
+PARTIAL_KEPT_S = 24 * 3600
+"""How long a download that broke off waits for the next pull, from its last byte on."""
+
+
+class Upkeep:
+    """What goes and what stays among the images of one engine. `budget_bytes` 0: no budget."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        register: Register,
+        content: ContentStore,
+        snapshots: Snapshotter,
+        in_use: Callable[[str], Users],
+    ) -> None:
+        self.budget_bytes = 0
+        self.register = register
+        self.content = content
+        self.snapshots = snapshots
+        self.space = Space(catalog, register.needs, snapshots.layers)
+        self._catalog = catalog
+        self._in_use = in_use
+        register.after_hold = self.trim
+
+    def tidy(self) -> None:
+        """What is due from time to time: old downloads go, the budget is kept."""
+        self.drop_old_partials()
+        self.trim()
+
+    def prune(self, filters: Mapping[str, Sequence[str]]) -> tuple[list[dict[str, str]], int]:
+        """Remove the images that the filters choose and no container uses.
+
+        Returns what was done (`{"Untagged": name}`, `{"Deleted": digest}`) and the bytes of layers
+        and blobs that came back.
+
+        Raises:
+            InvalidArgument: a filter is unknown, or its value.
+        """
+        before = self.register.let_go_bytes
+        done: list[dict[str, str]] = []
+        while chosen := prunable(self._catalog, filters, self._needed()):
+            for image in chosen:
+                done += self._remove(image)
+        if done:
+            self.register.publish()
+        return done, self.register.let_go_bytes - before
+
+    def trim(self) -> list[Image]:
+        """Remove images, least recently used first, until the budget is kept; return them."""
+        if not self.budget_bytes:
+            return []
+        gone = budget.trim(
+            self._catalog,
+            budget_bytes=self.budget_bytes,
+            total=self.space.total,
+            is_needed=self._needed(),
+            remove=self._remove,
+        )
+        if gone:
+            self.register.publish()
+        return gone
+
+    def pin(self, reference: str, pinned: bool) -> Image:
+        """Say whether an image stays when the budget is exceeded.
+
+        Raises:
+            NotFound: there is no such image.
+            InvalidArgument: it is the `host` image.
+        """
+        image = self._catalog.resolve(reference)
+        if self._catalog.by_id(image.id) is None:
+            raise InvalidArgument("the host image takes no space, so it cannot be pinned")
+        self.register.pin(image, pinned)
+        return image
+
+    def drop_old_partials(self, now_ns: int | None = None) -> list[Digest]:
+        """Delete downloads that broke off long ago and that nobody continued; return them."""
+        limit_ns = (time.time_ns() if now_ns is None else now_ns) - PARTIAL_KEPT_S * 1_000_000_000
+        old = [
+            digest
+            for digest, _, written_ns in self.content.partials()
+            if written_ns < limit_ns and not self.content.seen(digest)
+        ]
+        for digest in old:
+            self.content.drop_partial(digest)
+        return old
+
+    def _needed(self) -> Callable[[Image], bool]:
+        """Which images may not go: containers, a running operation or another image need them."""
+        parents = {image.record.parent for image in self._catalog}
+        return lambda image: (
+            image.id in parents
+            or bool(self._in_use(image.id))
+            or self.register.holds.reads(image.id)
+        )
+
+    def _remove(self, image: Image) -> list[dict[str, str]]:
+        done = [self.register.untag(image, reference) for reference in list(image.references)]
+        return done + self.register.delete(image)
