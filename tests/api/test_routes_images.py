@@ -8,7 +8,7 @@ import json
 import pytest
 
 from api.fakes import Api
-from sampan.api.routes.images import platform_text
+from sampan.api.routes.image_transfer import platform_text
 from sampan.errors import InvalidArgument
 
 TAR = {"Content-Type": "application/x-tar"}

@@ -9,6 +9,7 @@ from sampan.api import codec
 from sampan.api.routes import absent
 from sampan.api.routes.containers import ContainerRoutes
 from sampan.api.routes.execs import ExecRoutes, ExecStart
+from sampan.api.routes.image_transfer import ImageTransferRoutes
 from sampan.api.routes.images import ImageRoutes
 from sampan.api.routes.streams import StreamRoutes
 from sampan.api.routes.system import SystemRoutes
@@ -29,6 +30,7 @@ def docker_api(engine: Engine) -> ApiServer:
             *StreamRoutes(engine).routes(),
             *ExecRoutes(engine).routes(),
             *ImageRoutes(engine).routes(),
+            *ImageTransferRoutes(engine).routes(),
             *absent.routes(),
         ],
         product=f"Sampan/{sampan.__version__} (linux)",

@@ -19,6 +19,7 @@ from sampan.errors import Conflict, InvalidArgument
 from sampan.images import save as saving
 from sampan.images.catalog import Catalog
 from sampan.images.distribution.client import Registries
+from sampan.images.distribution.credentials import Credentials
 from sampan.images.distribution.settings import RegistrySettings
 from sampan.images.filters import select
 from sampan.images.flat import import_tree, new_defaults
@@ -26,6 +27,7 @@ from sampan.images.host import host_image, refuse_reserved
 from sampan.images.image import Image
 from sampan.images.load import Loaded, Loader, Progress
 from sampan.images.pipe import consume
+from sampan.images.pull import Puller, Request, parse_wanted
 from sampan.images.register import Emit, Register
 from sampan.images.removal import Users, check_delete, check_untag, is_single_reference
 from sampan.images.upkeep import Upkeep
@@ -63,6 +65,13 @@ class Images:
             catalog=self._catalog, content=content, snapshots=snapshots, rows=rows, emit=emit
         )
         self._register.open()
+        self._puller = Puller(
+            catalog=self._catalog,
+            content=content,
+            snapshots=snapshots,
+            register=self._register,
+            registries=self.registries,
+        )
         self.upkeep = Upkeep(
             catalog=self._catalog,
             register=self._register,
@@ -174,6 +183,32 @@ class Images:
             image, _ = self._register.register(loaded, "import")
             self._register.flush()
         return image
+
+    async def pull(
+        self,
+        reference: str,
+        *,
+        tag: str | None,
+        platform: str | None,
+        credentials: Credentials | None,
+        progress: Progress,
+        all_tags: bool = False,
+    ) -> builtins.list[Image]:
+        """Fetch an image, or with `all_tags` and neither tag nor digest all of a repository.
+
+        `tag` may be a digest. `progress` gets Docker's stream messages, on the loop. Cancelled, it
+        leaves what it had fetched for the next attempt.
+
+        Raises:
+            InvalidArgument: the reference or the platform is bad.
+            SampanError: what the registry or the disk refused; see `Puller.pull`.
+        """
+        wanted = parse_wanted(reference, tag)
+        chosen = parse_platform(platform) if platform else None
+        return await self._puller.pull(
+            wanted if all_tags else wanted.with_default_tag(),
+            Request(credentials=credentials, platform=chosen, progress=progress),
+        )
 
     def tag(self, source: str, target: str) -> None:
         """Give an image a further name; it is taken from the image that had it.

@@ -1,19 +1,16 @@
-"""`/images`: list, inspect, load, save, import, tag, remove."""
+"""`/images`: list, inspect, tag, remove."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from sampan.api import answers, codec, versions
+from sampan.api import answers, versions
 from sampan.api.call import Call
-from sampan.api.progress import Progress
 from sampan.api.router import Route
 from sampan.api.server import Handler
 from sampan.api.shapes import images as shapes
-from sampan.errors import InvalidArgument, Unsupported
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -33,10 +30,6 @@ class ImageRoutes:
         return [
             Route("GET", "/images/json", self.list),
             Route("GET", "/images/{name...}/json", self.inspect),
-            Route("GET", "/images/get", self.save),
-            Route("GET", "/images/{name...}/get", self.save),
-            Route("POST", "/images/load", self.load),
-            Route("POST", "/images/create", self.create),
             Route("POST", "/images/{name...}/tag", self.tag),
             Route("DELETE", "/images/{name...}", self.remove),
         ]
@@ -62,46 +55,6 @@ class ImageRoutes:
         document = shapes.inspected(image.inspect())
         return answers.document(versions.answer("image", document, call.version))
 
-    async def save(self, call: Call) -> web.StreamResponse:
-        """One image of the path, or those of `names`. The first bytes come before the head, so an
-        unknown image is a 404."""
-        references = call.parameters or [
-            name for value in call.texts("names") for name in value.split(",") if name
-        ]
-        if not references:
-            raise InvalidArgument("no image is named")
-        chunks = self._images.save(references)
-        first = await anext(chunks, b"")
-        return await answers.stream(call, "application/x-tar", _chained(first, chunks))
-
-    async def load(self, call: Call) -> web.StreamResponse:
-        progress = Progress(call)
-        return await progress.run(
-            self._images.load(
-                call.chunks(),
-                quiet=call.flag("quiet"),
-                progress=progress.report,
-                platform=platform_text(call.text("platform")),
-            )
-        )
-
-    async def create(self, call: Call) -> web.StreamResponse:
-        """Import a root file system. Pulling is not built yet."""
-        if call.text("fromImage"):
-            raise Unsupported("pulling images is not supported yet; load or import the image")
-        source = call.text("fromSrc")
-        if source != "-":
-            raise Unsupported("importing from a URL is not supported yet; send the tar as body")
-        repository, tag = call.text("repo"), call.text("tag")
-        image = await self._images.import_(
-            call.chunks(),
-            reference=(f"{repository}:{tag}" if tag else repository) or None,
-            changes=call.texts("changes"),
-            message=call.text("message"),
-            platform=call.text("platform") or None,
-        )
-        return answers.document({"status": image.id})
-
     async def tag(self, call: Call) -> web.StreamResponse:
         repository, tag = call.text("repo"), call.text("tag")
         self._images.tag(call.parameters[0], f"{repository}:{tag}" if tag else repository)
@@ -115,28 +68,3 @@ class ImageRoutes:
                 prune=not call.flag("noprune"),
             )
         )
-
-
-def platform_text(given: str) -> str | None:
-    """`linux/arm64/v8`, from that or from the JSON that load and save are sent since 1.48.
-
-    Raises:
-        InvalidArgument: it is JSON of something else.
-    """
-    if not given.startswith("{"):
-        return given or None
-    platform = codec.parse(given.encode())
-    parts = [platform.get(name, "") for name in ("os", "architecture", "variant")]
-    if not all(isinstance(part, str) for part in parts):
-        raise InvalidArgument(f"invalid platform: {given[:200]}")
-    return "/".join(part for part in parts if part)
-
-
-async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    try:
-        if first:
-            yield first
-        async for chunk in rest:
-            yield chunk
-    finally:
-        await answers.close(rest)

@@ -1,0 +1,116 @@
+"""Images on their way in and out: pull, import, load, save."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from sampan.api import answers, codec
+from sampan.api.call import Call
+from sampan.api.progress import Progress
+from sampan.api.registry_auth import credentials_of
+from sampan.api.router import Route
+from sampan.api.server import Handler
+from sampan.errors import InvalidArgument, Unsupported
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+
+
+class ImageTransferRoutes:
+    """The handlers, over one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._images = engine.images
+
+    def routes(self) -> list[Route[Handler]]:
+        return [
+            Route("GET", "/images/get", self.save),
+            Route("GET", "/images/{name...}/get", self.save),
+            Route("POST", "/images/load", self.load),
+            Route("POST", "/images/create", self.create),
+        ]
+
+    async def create(self, call: Call) -> web.StreamResponse:
+        """Pull an image (`fromImage`), or import a root file system (`fromSrc`)."""
+        if call.text("fromImage"):
+            return await self._pull(call)
+        return await self._import(call)
+
+    async def _pull(self, call: Call) -> web.StreamResponse:
+        """Without a tag or digest: all tags of the repository."""
+        progress = Progress(call)
+        return await progress.run(
+            self._images.pull(
+                call.text("fromImage"),
+                tag=call.text("tag") or None,
+                platform=platform_text(call.text("platform")),
+                credentials=credentials_of(call),
+                progress=progress.report,
+                all_tags=True,
+            )
+        )
+
+    async def _import(self, call: Call) -> web.StreamResponse:
+        source = call.text("fromSrc")
+        if source != "-":
+            raise Unsupported("importing from a URL is not supported yet; send the tar as body")
+        repository, tag = call.text("repo"), call.text("tag")
+        image = await self._images.import_(
+            call.chunks(),
+            reference=(f"{repository}:{tag}" if tag else repository) or None,
+            changes=call.texts("changes"),
+            message=call.text("message"),
+            platform=call.text("platform") or None,
+        )
+        return answers.document({"status": image.id})
+
+    async def load(self, call: Call) -> web.StreamResponse:
+        progress = Progress(call)
+        return await progress.run(
+            self._images.load(
+                call.chunks(),
+                quiet=call.flag("quiet"),
+                progress=progress.report,
+                platform=platform_text(call.text("platform")),
+            )
+        )
+
+    async def save(self, call: Call) -> web.StreamResponse:
+        """One image of the path, or those of `names`. The first bytes come before the head, so an
+        unknown image is a 404."""
+        references = call.parameters or [
+            name for value in call.texts("names") for name in value.split(",") if name
+        ]
+        if not references:
+            raise InvalidArgument("no image is named")
+        chunks = self._images.save(references)
+        first = await anext(chunks, b"")
+        return await answers.stream(call, "application/x-tar", _chained(first, chunks))
+
+
+def platform_text(given: str) -> str | None:
+    """`linux/arm64/v8`, from that or from the JSON that load and save are sent since 1.48.
+
+    Raises:
+        InvalidArgument: it is JSON of something else.
+    """
+    if not given.startswith("{"):
+        return given or None
+    platform = codec.parse(given.encode())
+    parts = [platform.get(name, "") for name in ("os", "architecture", "variant")]
+    if not all(isinstance(part, str) for part in parts):
+        raise InvalidArgument(f"invalid platform: {given[:200]}")
+    return "/".join(part for part in parts if part)
+
+
+async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    try:
+        if first:
+            yield first
+        async for chunk in rest:
+            yield chunk
+    finally:
+        await answers.close(rest)

@@ -1,0 +1,175 @@
+"""Unpacking layers of a pull: each once, several at a time, while they and later ones arrive.
+
+A layer's tree does not depend on those below it, so layers are laid out side by side in threads.
+A layer is committed only after its blob's digest and its diff ID have been verified.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sampan.content.compression import decompressed
+from sampan.errors import InvalidArgument, SampanError, Unavailable
+from sampan.images import progress
+from sampan.images.distribution.client import Repository
+from sampan.images.distribution.settings import RegistrySettings
+from sampan.images.pipe import StreamAborted
+from sampan.images.progress import Meter, Progress
+from sampan.images.shared import Job, Jobs
+from sampan.images.slots import Slots
+from sampan.images.transfers import Downloads, Reader, Transfer, finished
+from sampan.oci.descriptor import Descriptor
+from sampan.oci.digest import ChainID, DiffID, chain_id
+from sampan.snapshots.layers import Layer
+from sampan.snapshots.overlay import Snapshotter
+
+_THREADS_MAX = 16
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPlan:
+    """One layer of an image to be pulled: its blob, and the tree that it becomes."""
+
+    blob: Descriptor
+    parent: ChainID | None
+    diff_id: DiffID
+
+    @property
+    def chain(self) -> ChainID:
+        return chain_id(self.parent, self.diff_id)
+
+
+class Unpacking(Job):
+    """One layer's tree being laid out from its blob."""
+
+    def __init__(self, unpacker: Unpacker, source: Repository, plan: LayerPlan) -> None:
+        super().__init__()
+        self.layer: Layer | None = None
+        self._unpacker = unpacker
+        self._source = source
+        self._plan = plan
+
+    async def run(self) -> None:
+        downloads = self._unpacker.downloads
+        async with downloads.join(self._source, self._plan.blob, _nobody) as transfer:
+            await transfer.begun.wait()
+            async with self._unpacker.slots.taken(_nothing):
+                while self.layer is None:
+                    await self._attempt(transfer)
+            await transfer.wait()
+
+    async def _attempt(self, transfer: Transfer) -> None:
+        reader = transfer.reader()
+        meter = Meter()
+        loop = asyncio.get_running_loop()
+
+        def report() -> None:
+            """In the thread."""
+            if transfer.verified and meter.due(final=reader.position == self._plan.blob.size):
+                at = (transfer.label, reader.position, self._plan.blob.size)
+                loop.call_soon_threadsafe(self.tell, progress.bar("Extracting", *at))
+
+        extracting = loop.run_in_executor(
+            self._unpacker.threads, self._unpacker.extract, self._plan, reader, report
+        )
+        try:
+            self.layer = await finished(extracting, stop=reader.stop)
+        except StreamAborted:
+            if not reader.void:
+                await transfer.wait()
+                raise
+        except SampanError as error:
+            if not reader.void:
+                raise InvalidArgument(
+                    f"failed to register layer {transfer.label}: {error.message}"
+                ) from error
+        except OSError as error:
+            cause = (error.strerror or str(error)).lower()
+            raise Unavailable(f"failed to register layer {transfer.label}: {cause}") from error
+
+
+class Unpacker:
+    """The unpackings of one engine."""
+
+    def __init__(
+        self,
+        snapshots: Snapshotter,
+        downloads: Downloads,
+        settings: Callable[[], RegistrySettings],
+    ) -> None:
+        self.downloads = downloads
+        self._snapshots = snapshots
+        self._settings = settings
+        self.slots = Slots(self._limit)
+        self._jobs: Jobs[Unpacking] = Jobs()
+        self._threads: ThreadPoolExecutor | None = None
+
+    def _limit(self) -> int:
+        """As many as arrive at once, so that none which could be worked on waits for one which
+        still arrives; and no fewer than there are cores."""
+        cores = os.cpu_count() or 1
+        return min(_THREADS_MAX, max(cores, self._settings().max_concurrent_downloads))
+
+    @property
+    def threads(self) -> ThreadPoolExecutor:
+        """Their threads wait for the network, so they are not those that everything else uses."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(_THREADS_MAX, thread_name_prefix="unpack")
+        return self._threads
+
+    def close(self) -> None:
+        """End the threads; nothing is being unpacked any more."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads = None
+
+    @asynccontextmanager
+    async def join(
+        self, source: Repository, plan: LayerPlan, listener: Progress
+    ) -> AsyncIterator[Unpacking]:
+        """The unpacking of a layer, shared with all who need it; it fetches the blob, too."""
+
+        def make() -> Unpacking:
+            return Unpacking(self, source, plan)
+
+        async with self._jobs.join(plan.chain, make, listener) as unpacking:
+            yield unpacking
+
+    def extract(self, plan: LayerPlan, reader: Reader, report: Callable[[], None]) -> Layer:
+        """In a thread: lay the layer out; returns after the blob was verified to its end."""
+        try:
+
+            def source(size: int) -> bytes:
+                report()
+                return reader.read(size)
+
+            plain, compression = decompressed(source)
+
+            def read(size: int) -> bytes:
+                data = plain(size)
+                if not data:
+                    while reader.read(1 << 20):
+                        pass  # what follows the compressed stream belongs to the digest, too
+                return data
+
+            # A plain blob is its own diff; its digest has been verified when `read` is at its end.
+            known = None if compression else (lambda: plan.blob.digest)
+            layer = self._snapshots.extract(read, plan.parent, plan.diff_id, digest=known)
+            report()
+            return layer
+        finally:
+            reader.close()
+
+
+def _nobody(message: dict[str, Any]) -> None:
+    """A listener that does not listen."""
+
+
+def _nothing() -> None:
+    """Nobody is told that an unpacking waits for its turn."""
