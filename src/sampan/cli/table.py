@@ -24,6 +24,8 @@ COMMANDS: dict[str, CommandRow] = {
     "enter": ("enter [OPTIONS] CONTAINER [COMMAND] [ARG...]", "Run a command of a container you trust in all its namespaces, with the host's capabilities and no seccomp filter; with or without the engine", (1, -1), "enter", ("container enter",), True),
     "events": ("events [OPTIONS]", "Get real time events from the server", (0, 0), "events", ("system events",), False),
     "exec": ("exec [OPTIONS] CONTAINER COMMAND [ARG...]", "Execute a command in a running container", (2, -1), "exec", ("container exec",), True),
+    "image bootstrap": ("image bootstrap [OPTIONS] DISTRIBUTION[:SUITE]", "Create an image of a distribution from its packages, with mmdebstrap or debootstrap", (1, 1), "bootstrap", (), False),
+    "image from-host": ("image from-host [OPTIONS] PROGRAM[,PROGRAM...]", "Create an image of this machine's programs and the libraries they need", (0, -1), "from_host", (), False),
     "image inspect": ("image inspect [OPTIONS] IMAGE [IMAGE...]", "Display detailed information on one or more images", (1, -1), "inspect_image", (), False),
     "image prune": ("image prune [OPTIONS]", "Remove unused images", (0, 0), "prune_images", (), False),
     "images": ("images [OPTIONS] [REPOSITORY[:TAG]]", "List images", (0, 1), "images", ("image ls", "image list"), False),

@@ -1,0 +1,1 @@
+"""Making images from what this machine has: its own programs, or a distribution's packages."""
