@@ -316,6 +316,11 @@ class Register:
         attributes = {**(image.config.labels or {}), "name": reference.familiar_name}
         self._emit("pull", reference.familiar, attributes)
 
+    def tell_pushed(self, reference: Reference, image: Image) -> None:
+        """Emit the event of a push; docker names it by the reference, not by the image's ID."""
+        attributes = {**(image.config.labels or {}), "name": reference.familiar_name}
+        self._emit("push", reference.familiar, attributes)
+
     def flush(self) -> None:
         """Have what was added written to the disk soon, without anybody waiting for it."""
         flushing = asyncio.get_running_loop().run_in_executor(None, self._content.sync)

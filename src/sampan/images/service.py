@@ -10,24 +10,28 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sampan.content.store import ContentStore
 from sampan.errors import Conflict, InvalidArgument
 from sampan.images import save as saving
 from sampan.images.catalog import Catalog
+from sampan.images.commit import Commit, commit_layer
 from sampan.images.distribution.client import Registries
 from sampan.images.distribution.credentials import Credentials
 from sampan.images.distribution.settings import RegistrySettings
 from sampan.images.filters import select
 from sampan.images.flat import import_tree, new_defaults
+from sampan.images.history import history
 from sampan.images.host import host_image, refuse_reserved
 from sampan.images.image import Image
 from sampan.images.load import Loaded, Loader, Progress
-from sampan.images.pipe import consume
+from sampan.images.pipe import consume, in_thread
 from sampan.images.pull import Puller, Request, parse_wanted
+from sampan.images.push import Pusher
 from sampan.images.register import Emit, Register
 from sampan.images.removal import Users, check_delete, check_untag, is_single_reference
 from sampan.images.upkeep import Upkeep
@@ -72,6 +76,12 @@ class Images:
             register=self._register,
             registries=self.registries,
         )
+        self._pusher = Pusher(
+            catalog=self._catalog,
+            register=self._register,
+            content=content,
+            registries=self.registries,
+        )
         self.upkeep = Upkeep(
             catalog=self._catalog,
             register=self._register,
@@ -101,6 +111,17 @@ class Images:
         """`list` in Docker's JSON shape, showing only the references that the filters choose."""
         chosen = select(self._catalog, filters, self.resolve)
         return [image.summary(references) for image, references in chosen]
+
+    def history(self, reference: str) -> builtins.list[dict[str, Any]]:
+        """How an image came about; see `history.history`.
+
+        Raises:
+            NotFound: there is no such image.
+        """
+        layers = self._snapshots.layers
+        return history(
+            self.resolve(reference), self._catalog.by_id, lambda chain: layers.get(chain).size
+        )
 
     def use(self, image: Image) -> None:
         """Note that a container was made from an image now."""
@@ -162,7 +183,7 @@ class Images:
         Raises:
             InvalidArgument: the reference, a change or the archive is bad.
         """
-        target = self._target(reference) if reference else None
+        target = self.target(reference) if reference else None
         chosen = parse_platform(platform) if platform else _plain_platform()
         config = new_defaults(changes)
 
@@ -181,6 +202,30 @@ class Images:
         with self._register.hold("import"):
             loaded = await consume(chunks, work)
             image, _ = self._register.register(loaded, "import")
+            self._register.flush()
+        return image
+
+    async def commit(self, pieces: Iterator[bytes], parent: Image, commit: Commit) -> Image:
+        """Make an image of `parent` and a layer whose plain tar comes in pieces, read in a thread.
+
+        Cancelled, it leaves nothing.
+
+        Raises:
+            NotFound: the parent's content is gone.
+            InvalidArgument: the layer cannot be laid out.
+        """
+        stop = threading.Event()
+
+        def work() -> Loaded:
+            return commit_layer(
+                pieces, parent, commit, stop, content=self._content, snapshots=self._snapshots
+            )
+
+        with self._register.hold("commit"):
+            loaded = await in_thread(work, stop)
+            image, _ = self._register.register(loaded, None)
+            for reference in loaded.references:
+                self._register.tell("tag", image, reference.familiar)
             self._register.flush()
         return image
 
@@ -220,7 +265,7 @@ class Images:
         image = self.resolve(source)
         if image is self.host:
             raise InvalidArgument("the host image has no layers of its own to be tagged")
-        self._register.tag(self._target(target), image)
+        self._register.tag(self.target(target), image)
 
     # -- Saving -----------------------------------------------------------------------------------
 
@@ -240,6 +285,22 @@ class Images:
                 entry = selections.setdefault(image.id, saving.Selection(image))
                 entry.references += [name for name in names if name not in entry.references]
         return self._saving(list(selections.values()))
+
+    # -- Pushing ----------------------------------------------------------------------------------
+
+    async def push(
+        self,
+        reference: str,
+        *,
+        tag: str | None,
+        credentials: Credentials | None,
+        progress: Progress,
+        platform: str | None = None,
+    ) -> None:
+        """Push an image to the registry of its name; see `Pusher.push`."""
+        await self._pusher.push(
+            reference, tag=tag, credentials=credentials, report=progress, platform=platform
+        )
 
     # -- Removing ---------------------------------------------------------------------------------
 
@@ -293,7 +354,7 @@ class Images:
 
     # -- Inside -----------------------------------------------------------------------------------
 
-    def _target(self, text: str) -> Reference:
+    def target(self, text: str) -> Reference:
         """A name to give: with a tag, and no digest.
 
         Raises:

@@ -36,7 +36,6 @@ ABSENT: dict[str, list[tuple[str, str]]] = {
     "committing containers": [("POST", "/commit")],
     "image history": [("GET", "/images/{name...}/history")],
     "image attestations": [("GET", "/images/{name...}/attestations")],
-    "pushing images": [("POST", "/images/{name...}/push")],
     "searching images": [("GET", "/images/search")],
     "pruning images": [("POST", "/images/prune")],
     "logging in to a registry": [("POST", "/auth")],

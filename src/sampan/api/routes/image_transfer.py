@@ -1,4 +1,4 @@
-"""Images on their way in and out: pull, import, load, save."""
+"""Images on their way in and out: pull, push, import, load, save."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from aiohttp import web
 from sampan.api import answers, codec
 from sampan.api.call import Call
 from sampan.api.progress import Progress
-from sampan.api.registry_auth import credentials_of
+from sampan.api.registry_auth import HEADER, credentials_from, credentials_of
 from sampan.api.router import Route
 from sampan.api.server import Handler
 from sampan.errors import InvalidArgument, Unsupported
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
+    from sampan.images.distribution.credentials import Credentials
 
 
 class ImageTransferRoutes:
@@ -31,6 +32,7 @@ class ImageTransferRoutes:
             Route("GET", "/images/{name...}/get", self.save),
             Route("POST", "/images/load", self.load),
             Route("POST", "/images/create", self.create),
+            Route("POST", "/images/{name...}/push", self.push),
         ]
 
     async def create(self, call: Call) -> web.StreamResponse:
@@ -67,6 +69,19 @@ class ImageTransferRoutes:
         )
         return answers.document({"status": image.id})
 
+    async def push(self, call: Call) -> web.StreamResponse:
+        """Push the tag of the query or of the name; without any, all tags of the repository."""
+        progress = Progress(call)
+        return await progress.run(
+            self._images.push(
+                call.parameters[0],
+                tag=call.text("tag") or None,
+                credentials=await _pushing_credentials(call),
+                progress=progress.report,
+                platform=platform_text(call.text("platform")),
+            )
+        )
+
     async def load(self, call: Call) -> web.StreamResponse:
         progress = Progress(call)
         return await progress.run(
@@ -89,6 +104,17 @@ class ImageTransferRoutes:
         chunks = self._images.save(references)
         first = await anext(chunks, b"")
         return await answers.stream(call, "application/x-tar", _chained(first, chunks))
+
+
+async def _pushing_credentials(call: Call) -> Credentials | None:
+    """From the header, or from the body, where clients of old sent them instead."""
+    if call.header(HEADER):
+        return credentials_of(call)
+    body = await call.body()
+    document = codec.parse(body) if body.strip() else None
+    if not isinstance(document, dict):
+        return None
+    return credentials_from(document) or None
 
 
 def platform_text(given: str) -> str | None:

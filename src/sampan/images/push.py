@@ -1,0 +1,189 @@
+"""Pushing: the blobs of an image into a repository, then its manifest, byte for byte as it is stored.
+
+What is pushed is the one manifest that is stored of an image, also where the tag was pulled through
+an index of platforms; dockerd does the same. Nothing names a half-pushed image in the registry: the
+manifest goes last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from sampan.content.store import ContentStore
+from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.images import progress
+from sampan.images.catalog import Catalog
+from sampan.images.distribution.client import Registries
+from sampan.images.distribution.credentials import Credentials
+from sampan.images.host import refuse_reserved
+from sampan.images.image import Image
+from sampan.images.progress import Progress
+from sampan.images.register import Register
+from sampan.images.uploads import Target, Uploads
+from sampan.oci.descriptor import Descriptor, Platform, matches, parse_platform
+from sampan.oci.digest import DiffID, Digest, short_id
+from sampan.oci.manifest import parse_manifest
+from sampan.oci.reference import Reference, is_tag, parse_reference
+
+
+class Pusher:
+    """The pushes of one engine."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        register: Register,
+        content: ContentStore,
+        registries: Registries,
+    ) -> None:
+        self._catalog = catalog
+        self._register = register
+        self._content = content
+        self._registries = registries
+        self.uploads = Uploads(
+            content=content, sources=register.sources, settings=lambda: registries.settings
+        )
+
+    async def push(
+        self,
+        text: str,
+        *,
+        tag: str | None,
+        credentials: Credentials | None,
+        report: Progress,
+        platform: str | None = None,
+    ) -> None:
+        """Push one tag of a repository or, without any in `text` and `tag`, all of them.
+
+        `report` gets docker's messages. Cancelled, it ends what it sends; what the repository got
+        until then is found there by the next push.
+
+        Raises:
+            InvalidArgument, NotFound: dockerd's texts; there is nothing to push.
+            SampanError: the registry's refusal, or what kept failing.
+        """
+        reference = _chosen(text, tag)
+        wanted = parse_platform(platform) if platform else None
+        report(progress.status(f"The push refers to repository [{reference.repository}]"))
+        images = self._selected(reference)
+        for named, image in images:
+            _check_platform(named, image, wanted)
+        name = Reference(reference.domain, reference.path)
+        repository = self._registries.repository(name, credentials, push=True)
+        target = Target(repository, name, credentials)
+        what = f"push {reference.familiar}"
+        with self._register.hold(what, images=[image for _, image in images]):
+            for named, image in images:
+                await self._push(target, named, image, report)
+        self._register.tell_pushed(reference, images[0][1])
+
+    def _selected(self, reference: Reference) -> list[tuple[Reference, Image]]:
+        """The tags to push, and their images."""
+        if reference.digest:
+            raise InvalidArgument("cannot push a digest reference")
+        tags = self._catalog.tags_of(reference.repository)
+        if not tags:
+            raise NotFound(
+                f"An image does not exist locally with the tag: {reference.familiar_name}"
+            )
+        if reference.tag is None:
+            return sorted(tags, key=lambda item: str(item[0]))
+        chosen = [(named, image) for named, image in tags if named.tag == reference.tag]
+        if not chosen:
+            raise NotFound(f"tag does not exist: {reference.familiar}")
+        return chosen
+
+    async def _push(self, target: Target, named: Reference, image: Image, report: Progress) -> None:
+        record = image.record
+        data = self._content.read(Digest(record.manifest_digest))
+        manifest = parse_manifest(data)
+        layers = _labelled(manifest.layers, image.layers)
+        for _, label in reversed(layers):
+            report(progress.step("Preparing", label))
+        await self._put_all(target, manifest.config, layers, report)
+        assert named.tag is not None
+        digest = await target.repository.put_manifest(
+            named.tag, manifest.media_type or record.manifest_media_type, data
+        )
+        if self._catalog.by_id(image.id) is image:  # it may have been removed meanwhile
+            by_digest = Reference(target.name.domain, target.name.path, None, digest)
+            self._register.pushed(image, by_digest)
+        report(progress.status(f"{named.tag}: digest: {digest} size: {len(data)}"))
+        report(_result(named.tag, digest, len(data)))
+
+    async def _put_all(
+        self,
+        target: Target,
+        config: Descriptor,
+        layers: Sequence[tuple[Descriptor, str]],
+        report: Progress,
+    ) -> None:
+        """Every blob of an image into the repository; the first failure ends the others."""
+
+        async def put_layer(descriptor: Descriptor, label: str) -> None:
+            if _is_foreign(descriptor):
+                report(progress.step("Skipped foreign layer", label))
+                return
+            outcome = await self.uploads.put(target, descriptor, label, report)
+            report(progress.step(outcome, label))
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for descriptor, label in layers:
+                    group.create_task(put_layer(descriptor, label))
+                group.create_task(
+                    self.uploads.put(target, config, short_id(config.digest), _unsaid)
+                )
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
+
+
+def _chosen(text: str, tag: str | None) -> Reference:
+    """What to push: `tag` goes before one in the name; without any, the whole repository."""
+    reference = parse_reference(text)
+    if tag:
+        if not is_tag(tag):
+            raise InvalidArgument("invalid tag format")
+        reference = Reference(reference.domain, reference.path, tag, reference.digest)
+    refuse_reserved(reference.with_default_tag())
+    return reference
+
+
+def _labelled(layers: list[Descriptor], diff_ids: list[DiffID]) -> list[tuple[Descriptor, str]]:
+    """Each blob once, bottom first, with what docker calls its layer: the diff ID's beginning."""
+    if len(layers) != len(diff_ids):
+        raise Conflict(
+            f"the manifest has {len(layers)} layers and the config {len(diff_ids)}: "
+            "this is no image that can be pushed"
+        )
+    labels: dict[Digest, tuple[Descriptor, str]] = {}
+    for descriptor, diff_id in zip(layers, diff_ids, strict=True):
+        labels.setdefault(descriptor.digest, (descriptor, short_id(diff_id)))
+    return list(labels.values())
+
+
+def _is_foreign(descriptor: Descriptor) -> bool:
+    """Whether a layer is to be had from its URLs only, and not to be distributed."""
+    kind = descriptor.media_type
+    return bool(descriptor.urls) and ("nondistributable" in kind or "foreign" in kind)
+
+
+def _check_platform(named: Reference, image: Image, wanted: Platform | None) -> None:
+    offered = Platform(architecture=image.architecture, os=image.os, variant=image.variant)
+    if wanted is not None and not matches(offered, wanted):
+        raise NotFound(
+            f"image with reference {named.familiar} was found but does not provide "
+            f"the specified platform ({wanted})"
+        )
+
+
+def _result(tag: str, digest: Digest, size: int) -> dict[str, Any]:
+    """For programs: what docker's clients read the digest from."""
+    return {"progressDetail": {}, "aux": {"Tag": tag, "Digest": digest, "Size": size}}
+
+
+def _unsaid(_: dict[str, Any]) -> None:
+    """Docker shows no bar of a config."""
