@@ -8,11 +8,9 @@ from sampan.content.compression import decompressed
 from sampan.content.store import ContentStore
 from sampan.images.changes import apply_changes
 from sampan.images.load import Loaded
-from sampan.oci import media_types
-from sampan.oci.descriptor import Descriptor, Platform
-from sampan.oci.digest import DiffID
-from sampan.oci.image_config import History, ImageConfig, RootFS, RunDefaults, encode_image_config
-from sampan.oci.manifest import encode_manifest
+from sampan.images.making import store_image, store_layer
+from sampan.oci.descriptor import Platform
+from sampan.oci.image_config import History, ImageConfig, RootFS, RunDefaults
 from sampan.oci.reference import Reference
 from sampan.oci.tar import Read
 from sampan.snapshots.overlay import Snapshotter
@@ -48,45 +46,21 @@ def import_tree(
         InvalidArgument: it is no tar, or holds what no layer may.
     """
     plain, _ = decompressed(read)
-    with content.writer() as writer:
-
-        def tee(size: int) -> bytes:
-            data = plain(size)
-            writer.write(data)
-            return data
-
-        layer = snapshots.extract(tee, None, digest=writer.digest)
-        blob = writer.commit()
-        layer_size = writer.size
-    raw = _config(config, layer.diff_id, message, platform, created)
-    config_descriptor = Descriptor(
-        media_type=media_types.OCI_CONFIG, digest=content.put(raw), size=len(raw)
+    stored = store_layer(plain, None, content=content, snapshots=snapshots)
+    document = ImageConfig(
+        architecture=platform.architecture,
+        os=platform.os,
+        variant=platform.variant,
+        created=created,
+        comment=message,
+        config=config,
+        rootfs=RootFS(diff_ids=[stored.layer.diff_id]),
+        history=[History(created=created, comment=message)],
     )
-    layers = [Descriptor(media_type=media_types.OCI_LAYER, digest=blob, size=layer_size)]
-    manifest = encode_manifest(config_descriptor, layers)
-    return Loaded(
-        id=config_descriptor.digest,
-        config=raw,
-        manifest=Descriptor(
-            media_type=media_types.OCI_MANIFEST, digest=content.put(manifest), size=len(manifest)
-        ),
-        size=layer.size,
+    return store_image(
+        document,
+        [stored.blob],
+        stored.layer.size,
+        content=content,
         references=(reference,) if reference else (),
-    )
-
-
-def _config(
-    config: RunDefaults, diff_id: DiffID, message: str, platform: Platform, created: str
-) -> bytes:
-    return encode_image_config(
-        ImageConfig(
-            architecture=platform.architecture,
-            os=platform.os,
-            variant=platform.variant,
-            created=created,
-            comment=message,
-            config=config,
-            rootfs=RootFS(diff_ids=[diff_id]),
-            history=[History(created=created, comment=message)],
-        )
     )

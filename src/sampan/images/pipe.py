@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -129,3 +129,27 @@ async def consume(
         for task in (worker, feeder):
             if not task.cancelled():
                 task.exception()  # seen: the first failure is the one raised
+
+
+async def in_thread(work: Callable[[], Result], stop: threading.Event) -> Result:
+    """Run blocking work in a thread; cancelled, it sets `stop` and waits for the work to end."""
+    worker = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(worker)
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.wait((worker,))
+        if not worker.cancelled():
+            worker.exception()  # seen
+        raise
+
+
+async def produced(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """What a blocking generator yields, taken from it in a thread, one piece after the other."""
+    try:
+        while piece := await in_thread(lambda: next(pieces, b""), threading.Event()):
+            yield piece
+    finally:
+        close = getattr(pieces, "close", None)
+        if close is not None:
+            close()
