@@ -26,7 +26,9 @@ from sampan.engine.recovery import recover
 from sampan.engine.registry import Registry
 from sampan.engine.seccomp import Profiles
 from sampan.engine.services import Services
+from sampan.engine.space import DiskSpace
 from sampan.engine.system import System
+from sampan.engine.usage import Usage
 from sampan.errors import SampanError
 from sampan.images.distribution.client import Registries
 from sampan.images.distribution.settings import LiveSettings
@@ -63,6 +65,8 @@ class Engine:
         self.containers = containers
         self.execs = Execs(services, containers.lifecycle)
         self.system = system
+        self.usage = Usage(images, containers)
+        self.space = DiskSpace(options.data_root, images, containers)
         self.identity = _identity(database)
         self._database = database
         self._services = services

@@ -43,6 +43,10 @@ class Registry:
         """Whether the container has not been removed."""
         return self._by_id.get(container.id) is container
 
+    def has_id(self, container_id: str) -> bool:
+        """Whether there is a container with exactly this ID."""
+        return container_id in self._by_id
+
     def load(self) -> list[Container]:
         """Read all rows; at start, once."""
         for row in self._rows.all():

@@ -74,6 +74,12 @@ class Needs:
         """The owners whose topmost layer this is."""
         return self._chains.get(chain, _NOBODY)
 
+    def blob_sizes(self) -> dict[Digest, int]:
+        """The length of every blob that somebody needs, as its manifest says."""
+        return {
+            digest: size for parts in self._parts.values() for digest, size in parts.blobs.items()
+        }
+
     def is_shared(self, digest: Digest) -> bool:
         """Whether several need a blob."""
         return len(self._blobs.get(digest, _NOBODY)) > 1

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from sampan.images.image import Image
 from sampan.images.needs import Needs
-from sampan.oci.digest import ChainID
+from sampan.oci.digest import ChainID, Digest
 from sampan.snapshots.layers import Layer, Layers
 
 
@@ -48,7 +48,7 @@ class Space:
     def of(self, images: Iterable[Image]) -> int:
         """The bytes that these images need, each once."""
         chosen = list(images)
-        blobs = {}
+        blobs: dict[Digest, int] = {}
         for image in chosen:
             if (parts := self._needs.parts(image.id)) is not None:
                 blobs.update(parts.blobs)
