@@ -97,6 +97,23 @@ async def stream(call: Call, content_type: str, chunks: AsyncIterator[bytes]) ->
         await close(chunks)
 
 
+async def begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same chunks, the first of which was made already: what cannot begin fails here, before
+    the answer's head is sent."""
+    first = await anext(chunks, b"")
+    return _chained(first, chunks)
+
+
+async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    try:
+        if first:
+            yield first
+        async for chunk in rest:
+            yield chunk
+    finally:
+        await close(rest)
+
+
 async def close(iterator: AsyncIterator[Any]) -> None:
     """End a generator that may not have been read to its end."""
     ending = getattr(iterator, "aclose", None)

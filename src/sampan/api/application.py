@@ -11,8 +11,10 @@ from sampan.api.routes.containers import ContainerRoutes
 from sampan.api.routes.execs import ExecRoutes, ExecStart
 from sampan.api.routes.image_transfer import ImageTransferRoutes
 from sampan.api.routes.images import ImageRoutes
+from sampan.api.routes.space import SpaceRoutes
 from sampan.api.routes.streams import StreamRoutes
 from sampan.api.routes.system import SystemRoutes
+from sampan.api.routes.trees import TreeRoutes
 from sampan.api.server import ApiServer
 from sampan.engine.model import CreateRequest, ExecConfig
 
@@ -30,6 +32,8 @@ def docker_api(engine: Engine) -> ApiServer:
             *StreamRoutes(engine).routes(),
             *ExecRoutes(engine).routes(),
             *ImageRoutes(engine).routes(),
+            *TreeRoutes(engine).routes(),
+            *SpaceRoutes(engine).routes(),
             *ImageTransferRoutes(engine).routes(),
             *absent.routes(),
         ],

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 
 from sampan.engine import processes, streams
+from sampan.engine.commit import Trees
 from sampan.engine.container import Container, Event, Record, Status, WaitResult
 from sampan.engine.filters import Filters, prunable
 from sampan.engine.lifecycle import Lifecycle
@@ -19,6 +20,7 @@ from sampan.engine.networking import normalised_mode, planned_endpoints
 from sampan.engine.resources import Machine
 from sampan.engine.security import effective_capabilities
 from sampan.engine.services import Services
+from sampan.engine.sizes import WrittenSizes
 from sampan.engine.streams import AttachOptions, LogOptions
 from sampan.engine.validation import (
     as_list,
@@ -44,6 +46,8 @@ class Containers:
         self._images = images
         self._machine = machine
         self.lifecycle = Lifecycle(services, self.remove_ended)
+        self.trees = Trees(services, images, self.lifecycle)
+        self.written = WrittenSizes(services.snapshots)
 
     # Look-ups
 
@@ -59,9 +63,21 @@ class Containers:
         """Every container, newest first."""
         return sorted(self._registry, key=lambda container: container.created_ns, reverse=True)
 
+    def holds(self, container_id: str) -> bool:
+        """Whether there is a container with exactly this ID."""
+        return self._registry.has_id(container_id)
+
     def using_image(self, image_id: str) -> Sequence[Container]:
         """The containers made from an image."""
         return [container for container in self._registry if container.image[0] == image_id]
+
+    def shown_image(self, container: Container) -> str:
+        """The reference a container was made by, while it still means the container's image."""
+        identity, reference = container.image
+        try:
+            return reference if self._images.resolve(reference).id == identity else identity
+        except SampanError:
+            return identity
 
     # Make and remove
 
@@ -100,6 +116,7 @@ class Containers:
         except BaseException:
             self._registry.release(chosen, identity)
             raise
+        self._images.use(image)
         self.lifecycle.emit(self._registry.find(identity), "create")
         return identity, warnings
 
@@ -316,8 +333,20 @@ class Containers:
     async def size(self, reference: str) -> tuple[int, int]:
         """Bytes of the writable layer, and of it together with the image."""
         container = self.get(reference)
-        written = await asyncio.to_thread(self._services.snapshots.usage_bytes, container.id)
+        written = (await self.written.of([container]))[container.id]
         return written, written + self._image_size(container)
+
+    async def sizes(self) -> dict[str, tuple[int, int]]:
+        """`size` of every container, by ID."""
+        containers = self.list()
+        written = await self.written.of(containers)
+        return {
+            container.id: (
+                written[container.id],
+                written[container.id] + self._image_size(container),
+            )
+            for container in containers
+        }
 
     def layer_directories(self, container: Container) -> dict[str, str]:
         """Docker's `GraphDriver.Data`: where the container's overlay has its directories.

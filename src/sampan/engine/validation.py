@@ -184,7 +184,7 @@ def merge_image(config: ContainerConfig, image: RunDefaults) -> ContainerConfig:
     if not entrypoint and not command:
         raise InvalidArgument("No command specified")
     config.entrypoint, config.cmd = entrypoint or None, command or None
-    config.env = _merge_environment(config.env, image.env or [])
+    config.env = merge_environment(config.env, image.env or [])
     config.labels = {**(image.labels or {}), **config.labels}
     config.exposed_ports = {**(image.exposed_ports or {}), **(config.exposed_ports or {})} or None
     config.volumes = image.volumes
@@ -205,7 +205,7 @@ def merge_image(config: ContainerConfig, image: RunDefaults) -> ContainerConfig:
     return config
 
 
-def _merge_environment(wanted: list[str], preset: list[str]) -> list[str]:
+def merge_environment(wanted: list[str], preset: list[str]) -> list[str]:
     """The user's entries first, then those of the image that they do not name."""
     names = {entry.partition("=")[0] for entry in wanted}
     return [*wanted, *(entry for entry in preset if entry.partition("=")[0] not in names)]

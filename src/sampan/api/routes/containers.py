@@ -12,10 +12,10 @@ from sampan.api.call import Call
 from sampan.api.router import Route
 from sampan.api.server import Handler
 from sampan.api.shapes import containers as shapes
-from sampan.engine.container import Container, WaitResult
+from sampan.engine.container import WaitResult
 from sampan.engine.filters import PRUNE_FILTERS, check_names, select
 from sampan.engine.model import CreateRequest
-from sampan.errors import InvalidArgument, NotFound, SampanError
+from sampan.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -79,7 +79,7 @@ class ContainerRoutes:
                 shapes.summary(
                     container,
                     self._engine.networking.settings(container),
-                    image=self._image_shown(container),
+                    image=self._containers.shown_image(container),
                     now_ns=now_ns,
                     size=await self._containers.size(container.id) if with_size else None,
                 )
@@ -168,14 +168,6 @@ class ContainerRoutes:
         check_names(filters, PRUNE_FILTERS)
         removed, freed = await self._containers.prune(filters)
         return answers.document({"ContainersDeleted": removed or None, "SpaceReclaimed": freed})
-
-    def _image_shown(self, container: Container) -> str:
-        """The reference a container was made by, while it still means the container's image."""
-        identity, reference = container.image
-        try:
-            return reference if self._engine.images.resolve(reference).id == identity else identity
-        except SampanError:
-            return identity
 
     def _descendants(self, reference: str) -> frozenset[str]:
         """The filter `ancestor`: this image and all that are built on its layers."""

@@ -30,6 +30,7 @@ class ImageRoutes:
         return [
             Route("GET", "/images/json", self.list),
             Route("GET", "/images/{name...}/json", self.inspect),
+            Route("GET", "/images/{name...}/history", self.history),
             Route("POST", "/images/{name...}/tag", self.tag),
             Route("DELETE", "/images/{name...}", self.remove),
         ]
@@ -54,6 +55,9 @@ class ImageRoutes:
         image = self._images.resolve(call.parameters[0])
         document = shapes.inspected(image.inspect())
         return answers.document(versions.answer("image", document, call.version))
+
+    async def history(self, call: Call) -> web.StreamResponse:
+        return answers.document(self._images.history(call.parameters[0]))
 
     async def tag(self, call: Call) -> web.StreamResponse:
         repository, tag = call.text("repo"), call.text("tag")
