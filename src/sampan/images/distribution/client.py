@@ -10,117 +10,24 @@ await registries.close()
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from collections.abc import Callable
+from typing import Any
 
+from sampan.images.distribution import interface, logins, searching
 from sampan.images.distribution.credentials import Credentials
+from sampan.images.distribution.host import Host
+from sampan.images.distribution.repository import RegistryRepository
 from sampan.images.distribution.settings import RegistrySettings
-from sampan.oci.descriptor import Descriptor
-from sampan.oci.digest import Digest
-from sampan.oci.reference import Reference
+from sampan.images.distribution.tokens import Tokens
+from sampan.images.distribution.transport import Transport
+from sampan.oci.reference import DEFAULT_DOMAIN, Reference
 
+BlobStream = interface.BlobStream
+FetchedManifest = interface.FetchedManifest
+LoginResult = interface.LoginResult
+Repository = interface.Repository
 
-@dataclass(frozen=True, slots=True)
-class FetchedManifest:
-    """A manifest or index as the registry sent it; `digest` is that of `data`, verified."""
-
-    media_type: str
-    digest: Digest
-    data: bytes
-
-    @property
-    def descriptor(self) -> Descriptor:
-        return Descriptor(media_type=self.media_type, digest=self.digest, size=len(self.data))
-
-
-@dataclass(frozen=True, slots=True)
-class LoginResult:
-    """What a login gave: dockerd's words, and a token to keep instead of the password, or ""."""
-
-    status: str
-    identity_token: str = ""
-
-
-class BlobStream(Protocol):
-    """The bytes of a blob from `offset` on; `total` is the size of the whole blob.
-
-    `offset` is what the registry really gave: 0 where it knows no ranges.
-    """
-
-    offset: int
-    total: int
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The bytes, as they come, once. Nothing is hashed here; the length is checked.
-
-        Raises:
-            Temporary: the connection was cut, or nothing came for 60 s.
-            RegistryFailure: more bytes than the descriptor says.
-        """
-        ...
-
-
-class Repository(Protocol):
-    """One repository of one registry; for pulls of docker.io, its mirrors first, then the Hub.
-
-    All methods raise kinds of `sampan.errors` with dockerd's texts: NotFound, RegistryFailure
-    (refused), Temporary (after the client's own retries of small requests).
-    """
-
-    name: str
-
-    async def manifest(self, wanted: str) -> FetchedManifest:
-        """The manifest or index of a tag or digest, at most 4 MiB.
-
-        Raises:
-            InvalidArgument: it is of schema version 1.
-            RegistryFailure: its digest is not the one asked for.
-        """
-        ...
-
-    async def resolve(self, wanted: str) -> Descriptor:
-        """What a tag or digest is now, in one round trip where the registry knows HEAD."""
-        ...
-
-    def blob(
-        self, descriptor: Descriptor, *, offset: int = 0
-    ) -> AbstractAsyncContextManager[BlobStream]:
-        """Open a blob for reading from `offset` on."""
-        ...
-
-    async def tags(self) -> list[str]:
-        """All tags of the repository."""
-        ...
-
-    async def has_blob(self, digest: Digest) -> bool:
-        """Whether the registry has a blob in this repository."""
-        ...
-
-    async def mount(self, digest: Digest, source_repository_path: str) -> bool:
-        """Have the registry take a blob from another of its repositories (path without domain).
-
-        False: it did not, and nothing is left of the attempt.
-        """
-        ...
-
-    async def upload(
-        self,
-        descriptor: Descriptor,
-        open_at: Callable[[int], BinaryIO],
-        progress: Callable[[int], None],
-    ) -> None:
-        """Send a blob. `open_at(offset)` gives its bytes from there on; `progress` gets how many
-        bytes the registry has been sent so far (it may go back after a cut).
-
-        After a cut it goes on where the registry says; Temporary when that did not help either.
-        """
-        ...
-
-    async def put_manifest(self, wanted: str, media_type: str, data: bytes) -> Digest:
-        """Store a manifest under a tag or digest."""
-        ...
+HOSTS_LIMIT = 256
 
 
 class Registries:
@@ -128,6 +35,10 @@ class Registries:
 
     def __init__(self, settings: Callable[[], RegistrySettings]) -> None:
         self._settings = settings
+        self._transport = Transport(settings)
+        self._tokens = Tokens(self._transport)
+        self._hosts: dict[str, Host] = {}
+        self._hosts_settings = settings()
 
     @property
     def settings(self) -> RegistrySettings:
@@ -136,19 +47,52 @@ class Registries:
 
     async def close(self) -> None:
         """End all connections."""
+        self._tokens.forget_all()
+        await self._transport.close()
 
     def repository(
         self, reference: Reference, credentials: Credentials | None, *, push: bool = False
     ) -> Repository:
         """The repository of a reference. Nothing is asked of the registry yet."""
-        raise NotImplementedError
+        places = [reference.domain]
+        if reference.domain == DEFAULT_DOMAIN and not push:
+            places = [*self.settings.mirrors, *places]
+        return RegistryRepository(
+            [self._host(place) for place in places], reference, credentials or None, push=push
+        )
 
     async def login(self, credentials: Credentials) -> LoginResult:
-        """Try credentials at the registry that they are for (docker.io when they name none)."""
-        raise NotImplementedError
+        """Try credentials at the registry that they are for (docker.io when they name none).
+
+        Raises:
+            Unauthorized: the token server refused them.
+            SampanError: the registry refused them, or cannot be reached; dockerd's texts.
+        """
+        place = logins.domain_of(credentials.server_address)
+        return await logins.login(self._host(place), self._tokens, credentials)
 
     async def search(
         self, term: str, limit: int, credentials: Credentials | None
     ) -> list[dict[str, Any]]:
-        """What an index finds for `[host/]term`: docker's search results."""
-        raise NotImplementedError
+        """What an index finds for `[host/]term`: docker's search results, at most `limit`.
+
+        Raises:
+            InvalidArgument: the term cannot be one, or the limit is not from 1 to 100.
+            SampanError: the index has no search, or cannot be reached.
+        """
+        domain, rest = searching.split_term(term)
+        searching.check_limit(limit)
+        return await searching.search(self._host(domain), rest, limit, credentials or None)
+
+    def _host(self, place: str) -> Host:
+        """What is known of a registry; forgotten when the settings change."""
+        if self._hosts_settings is not self.settings or len(self._hosts) >= HOSTS_LIMIT:
+            self._hosts_settings = self.settings
+            self._hosts.clear()
+            self._transport.forget_certificates()
+        host = self._hosts.get(place)
+        if host is None:
+            host = self._hosts[place] = Host(
+                place, transport=self._transport, tokens=self._tokens, settings=self._settings
+            )
+        return host
