@@ -132,6 +132,8 @@ class Programs:
         if not first.startswith("#!"):
             self._needs(real)
             return
+        if depth == 0:
+            self.notes.append(f"{path} is a script: programs that it runs have to be named too")
         if depth == _INTERPRETERS_MAX:
             raise CommandError(f"{wanted_by}: too many interpreters of interpreters")
         for interpreter in self._interpreters(first[2:].split(), path):
