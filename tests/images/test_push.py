@@ -1,0 +1,365 @@
+"""What a push asks of a registry, in which order, and what it tells."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sampan.errors import InvalidArgument, NotFound
+from sampan.images.distribution.credentials import Credentials
+from sampan.images.distribution.failures import RegistryFailure, Temporary
+from sampan.images.distribution.settings import RegistrySettings
+from sampan.oci.reference import parse_reference
+from support.fake_pushing import FakeRegistries
+from support.images import ImageWorld
+from support.registry_images import Made, layer, make_image
+from support.tars import archive, file
+
+pytestmark = pytest.mark.root
+
+REPOSITORY = "r.test:5000/team/app"
+
+
+@pytest.fixture
+def fake() -> FakeRegistries:
+    return FakeRegistries()
+
+
+@pytest.fixture
+def world(tmp_path: Path, fake: FakeRegistries) -> Iterator[ImageWorld]:
+    made = ImageWorld(tmp_path / "root", fake)
+    made.images._pusher.uploads.second_s = 0.0
+    yield made
+    made.close()
+
+
+def oci_archive(made: Made, *names: str) -> bytes:
+    """The image as an OCI layout in a tar, with its manifest as it is."""
+    entries = [
+        {**made.manifest.descriptor, "annotations": {"io.containerd.image.name": name}}
+        for name in names
+    ]
+    blobs = [*made.layers, made.config, made.manifest]
+    return archive(
+        [
+            file("oci-layout", b'{"imageLayoutVersion":"1.0.0"}'),
+            file("index.json", json.dumps({"schemaVersion": 2, "manifests": entries}).encode()),
+            *(file(f"blobs/sha256/{blob.digest[7:]}", blob.data) for blob in blobs),
+        ]
+    )
+
+
+MADE = make_image([layer(3000), layer(0, seed=1), layer(5000, seed=2)], docker=True)
+SHORT = [plain[7:19] for plain in json.loads(MADE.config.data)["rootfs"]["diff_ids"]]
+
+
+async def push(world: ImageWorld, name: str, tag: str | None = "1", **options: Any) -> list[Any]:
+    """Push; the messages."""
+    messages: list[Any] = []
+    options.setdefault("credentials", None)
+    await world.images.push(name, tag=tag, progress=messages.append, **options)
+    return messages
+
+
+def statuses(messages: list[Any]) -> dict[str, list[str]]:
+    """What was said of each layer, bars left out."""
+    said: dict[str, list[str]] = {}
+    for message in messages:
+        if "id" in message and not message["progressDetail"]:
+            said.setdefault(message["id"], []).append(message["status"])
+    return said
+
+
+class TestOneImage:
+    async def test_the_manifest_goes_last_and_as_it_is(
+        self, world: ImageWorld, fake: FakeRegistries
+    ) -> None:
+        await world.load(oci_archive(MADE, f"{REPOSITORY}:1"))
+        messages = await push(world, REPOSITORY)
+        assert fake.manifests["team/app"]["1"] == (MADE.manifest.media_type, MADE.manifest.data)
+        assert fake.calls[-1] == ("manifest", "team/app", "1")
+        blobs = [*MADE.layers, MADE.config]
+        assert fake.blobs["team/app"] == {blob.digest: blob.data for blob in blobs}
+        assert messages[0] == {"status": f"The push refers to repository [{REPOSITORY}]"}
+        assert [m["id"] for m in messages[1:4]] == SHORT[::-1]
+        assert statuses(messages) == {short: ["Preparing", "Pushed"] for short in SHORT}
+        size = len(MADE.manifest.data)
+        assert messages[-2:] == [
+            {"status": f"1: digest: {MADE.digest} size: {size}"},
+            {"progressDetail": {}, "aux": {"Tag": "1", "Digest": MADE.digest, "Size": size}},
+        ]
+
+    async def test_it_gets_its_name_by_digest_and_an_event(self, world: ImageWorld) -> None:
+        await world.load(oci_archive(MADE, f"{REPOSITORY}:1"))
+        world.events.clear()
+        await push(world, REPOSITORY)
+        assert world.images.resolve(MADE.id).repo_digests == [f"{REPOSITORY}@{MADE.digest}"]
+        assert world.events == [("push", f"{REPOSITORY}:1", {"name": REPOSITORY})]
+        world.reopen()
+        assert world.images.resolve(f"{REPOSITORY}@{MADE.digest}").id == MADE.id
+
+    async def test_again_nothing_is_sent(self, world: ImageWorld, fake: FakeRegistries) -> None:
+        await world.load(oci_archive(MADE, f"{REPOSITORY}:1"))
+        await push(world, REPOSITORY)
+        fake.calls.clear()
+        messages = await push(world, REPOSITORY)
+        assert statuses(messages) == {s: ["Preparing", "Layer already exists"] for s in SHORT}
+        assert not fake.asked("upload") and not fake.asked("mount")
+
+    async def test_credentials_reach_the_registry(
+        self, world: ImageWorld, fake: FakeRegistries
+    ) -> None:
+        await world.load(oci_archive(MADE, f"{REPOSITORY}:1"))
+        mine = Credentials(username="me", password="x")
+        await push(world, REPOSITORY, credentials=mine)
+        assert fake.credentials == [mine]
+
+    async def test_equal_layers_are_sent_once(
+        self, world: ImageWorld, fake: FakeRegistries
+    ) -> None:
+        twice = make_image([layer(100), layer(100)])
+        await world.load(oci_archive(twice, f"{REPOSITORY}:1"))
+        await push(world, REPOSITORY)
+        assert sorted(fake.asked("upload")) == sorted([twice.layers[0].digest, twice.id])
+
+    async def test_it_may_be_removed_meanwhile(
+        self, world: ImageWorld, fake: FakeRegistries
+    ) -> None:
+        await world.load(oci_archive(MADE, f"{REPOSITORY}:1"))
+        fake.gate.clear()
+        pushing = asyncio.create_task(push(world, REPOSITORY))
+        while not fake.asked("upload"):
+            await asyncio.sleep(0)
+        world.images.remove(MADE.id, force=True)
+        fake.gate.set()
+        await pushing
+        assert fake.manifests["team/app"]["1"][1] == MADE.manifest.data
+        assert not world.images.list(all=True, filters={}) and not world.blobs()
+
+
+class TestMounting:
+    async def test_what_another_repository_has_is_mounted(
+        self, world: ImageWorld, fake: FakeRegistries
+    ) -> None:
+        await world.load(oci_archive(MADE, f"{REPOSITORY}:1", "r.test:5000/other:1"))
+        await push(world, REPOSITORY)
+        fake.calls.clear()
+        messages = await push(world, "r.test:5000/other")
+        assert statuses(messages) == {s: ["Preparing", "Mounted from team/app"] for s in SHORT}
+        assert fake.asked("upload") == [MADE.id]
+
+    async def test_where_it_was_pushed_is_known_after_a_restart(
+        self, world: ImageWorld, fake: FakeRegistries
+    ) -> None:
+        await world.load(oci_archive(MADE, f"{REPOSITORY}:1", "r.test:5000/other:1"))
+        await push(world, REPOSITORY)
+        world.images.remove(f"{REPOSITORY}:1")
+        world.reopen()
+        messages = await push(world, "r.test:5000/other")
+        assert all("Mounted from team/app" in said for said in statuses(messages).values())
+
+    async def test_not_from_another_registry(self, world: ImageWorld, fake: FakeRegistries) -> None:
+        await world.load(oci_archive(MADE, f"{REPOSITORY}:1", "elsewhere.test/other:1"))
+        await push(world, REPOSITORY)
+        await push(world, "elsewhere.test/other")
+        assert not fake.asked("mount")
+
+    @pytest.mark.parametrize("failure", [None, RegistryFailure("denied: no"), NotFound("gone")])
+    async def test_what_cannot_be_mounted_is_sent(
+        self, world: ImageWorld, fake: FakeRegistries, failure: Exception | None
+    ) -> None:
+        """And is not tried to be mounted from there again."""
+        await world.load(oci_archive(MADE, f"{REPOSITORY}:1", "r.test:5000/other:1"))
+        await push(world, REPOSITORY)
+        fake.unmountable, fake.mount_failure = {"team/app"}, failure
+        messages = await push(world, "r.test:5000/other")
+        assert statuses(messages) == {short: ["Preparing", "Pushed"] for short in SHORT}
+        fake.calls.clear()
+        fake.blobs["other"].clear()
+        await push(world, "r.test:5000/other")
+        assert not fake.asked("mount")
+
+
+class TestSelection:
+    async def test_all_tags(self, world: ImageWorld, fake: FakeRegistries) -> None:
+        other = make_image([layer(10)])
+        await world.load(oci_archive(MADE, f"{REPOSITORY}:1", f"{REPOSITORY}:2"))
+        await world.load(oci_archive(other, f"{REPOSITORY}:0"))
+        messages = await push(world, REPOSITORY, None)
+        assert list(fake.manifests["team/app"]) == ["0", "1", "2"]
+        results = [message["aux"]["Digest"] for message in messages if "aux" in message]
+        assert results == [other.digest, MADE.digest, MADE.digest]
+        assert world.events[-1] == ("push", REPOSITORY, {"name": REPOSITORY})
+
+    async def test_the_tag_goes_before_the_one_in_the_name(
+        self, world: ImageWorld, fake: FakeRegistries
+    ) -> None:
+        await world.load(oci_archive(MADE, f"{REPOSITORY}:1", f"{REPOSITORY}:2"))
+        await push(world, f"{REPOSITORY}:1", "2")
+        await push(world, f"{REPOSITORY}:1", None)
+        assert list(fake.manifests["team/app"]) == ["2", "1"]
+
+    @pytest.mark.parametrize(
+        ("name", "tag", "kind", "text"),
+        [
+            (REPOSITORY, "no", NotFound, f"tag does not exist: {REPOSITORY}:no"),
+            (
+                "r.test/none",
+                "1",
+                NotFound,
+                "An image does not exist locally with the tag: r.test/none",
+            ),
+            (
+                f"{REPOSITORY}@{MADE.digest}",
+                None,
+                InvalidArgument,
+                "cannot push a digest reference",
+            ),
+            ("UPPER", None, InvalidArgument, "invalid reference format: repository name must be"),
+            (REPOSITORY, "-", InvalidArgument, "invalid tag format"),
+            ("host", "latest", InvalidArgument, "the image name host is reserved"),
+        ],
+    )
+    async def test_what_cannot_be_pushed(
+        self,
+        world: ImageWorld,
+        fake: FakeRegistries,
+        name: str,
+        tag: str | None,
+        kind: type[Exception],
+        text: str,
+    ) -> None:
+        await world.load(oci_archive(MADE, f"{REPOSITORY}:1"))
+        with pytest.raises(kind, match=text):
+            await push(world, name, tag)
+        assert not fake.calls
+
+    async def test_a_platform_that_it_is_not_for(
+        self, world: ImageWorld, fake: FakeRegistries
+    ) -> None:
+        await world.load(oci_archive(MADE, f"{REPOSITORY}:1"))
+        await push(world, REPOSITORY, platform="linux/amd64")
+        with pytest.raises(
+            NotFound, match=r"does not provide the specified platform \(linux/s390x"
+        ):
+            await push(world, REPOSITORY, platform="linux/s390x")
+
+
+class TestFailures:
+    async def test_a_cut_is_tried_again(self, world: ImageWorld, fake: FakeRegistries) -> None:
+        await world.load(oci_archive(MADE, f"{REPOSITORY}:1"))
+        fake.settings = RegistrySettings(max_concurrent_uploads=1)
+        fake.failures = [Temporary("cut"), Temporary("busy", retry_after=2.0)]
+        messages = await push(world, REPOSITORY)
+        said = [status for words in statuses(messages).values() for status in words]
+        assert said.count("Retrying in 1 second") == 2
+        assert said.count("Retrying in 2 seconds") == 1
+        assert fake.manifests["team/app"]["1"][1] == MADE.manifest.data
+
+    async def test_five_in_a_row_are_enough(self, world: ImageWorld, fake: FakeRegistries) -> None:
+        await world.load(oci_archive(MADE, f"{REPOSITORY}:1"))
+        fake.failures = [Temporary("the connection was cut") for _ in range(100)]
+        with pytest.raises(Temporary, match="the connection was cut"):
+            await push(world, REPOSITORY)
+        uploads = fake.asked("upload")
+        assert max(uploads.count(digest) for digest in uploads) == 5
+        assert not fake.manifests
+        assert world.images.resolve(MADE.id).repo_digests == []
+
+    async def test_no_patience_for_an_hour(self, world: ImageWorld, fake: FakeRegistries) -> None:
+        await world.load(oci_archive(MADE, f"{REPOSITORY}:1"))
+        fake.failures = [Temporary("toomanyrequests", retry_after=3600.0)] * 4
+        with pytest.raises(Temporary, match="toomanyrequests"):
+            await push(world, REPOSITORY)
+
+    async def test_a_refusal_ends_all(self, world: ImageWorld, fake: FakeRegistries) -> None:
+        await world.load(oci_archive(MADE, f"{REPOSITORY}:1"))
+        fake.failures = [RegistryFailure("denied: not yours")]
+        with pytest.raises(RegistryFailure, match="denied: not yours"):
+            await push(world, REPOSITORY)
+        assert fake.at_once == 0 and not fake.manifests
+        await push(world, REPOSITORY)
+
+    async def test_cancelled_it_sends_nothing_more(
+        self, world: ImageWorld, fake: FakeRegistries
+    ) -> None:
+        await world.load(oci_archive(MADE, f"{REPOSITORY}:1"))
+        fake.gate.clear()
+        pushing = asyncio.create_task(push(world, REPOSITORY))
+        while not fake.asked("upload"):
+            await asyncio.sleep(0)
+        pushing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await pushing
+        while fake.at_once:
+            await asyncio.sleep(0)
+        world.images.remove(MADE.id, force=True)
+        assert not world.blobs()
+
+
+class TestTogether:
+    async def test_so_many_at_once(self, world: ImageWorld, fake: FakeRegistries) -> None:
+        many = make_image([layer(10 + number, seed=number) for number in range(9)])
+        await world.load(oci_archive(many, f"{REPOSITORY}:1"))
+        fake.settings = RegistrySettings(max_concurrent_uploads=2)
+        messages = await push(world, REPOSITORY)
+        assert fake.most_at_once == 2
+        assert any("Waiting" in said for said in statuses(messages).values())
+
+    async def test_two_pushes_send_a_layer_once(
+        self, world: ImageWorld, fake: FakeRegistries
+    ) -> None:
+        await world.load(oci_archive(MADE, f"{REPOSITORY}:1", f"{REPOSITORY}:2"))
+        fake.gate.clear()
+        pushes = [asyncio.create_task(push(world, REPOSITORY, tag)) for tag in "12"]
+        while len(fake.asked("upload")) < 4:
+            await asyncio.sleep(0)
+        fake.gate.set()
+        said = [statuses(messages) for messages in await asyncio.gather(*pushes)]
+        assert said[0] == said[1] == {short: ["Preparing", "Pushed"] for short in SHORT}
+        assert len(fake.asked("upload")) == 4
+        assert sorted(fake.manifests["team/app"]) == ["1", "2"]
+
+    async def test_one_that_leaves_does_not_end_the_other(
+        self, world: ImageWorld, fake: FakeRegistries
+    ) -> None:
+        await world.load(oci_archive(MADE, f"{REPOSITORY}:1", f"{REPOSITORY}:2"))
+        fake.gate.clear()
+        first, second = (asyncio.create_task(push(world, REPOSITORY, tag)) for tag in "12")
+        while len(fake.asked("upload")) < 4:
+            await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        fake.gate.set()
+        await second
+        assert sorted(fake.manifests["team/app"]) == ["2"]
+
+
+async def test_a_foreign_layer_stays_where_it_is(world: ImageWorld, fake: FakeRegistries) -> None:
+    """Its descriptor has URLs, and its media type says not to distribute it."""
+    made = make_image([layer(10)])
+    manifest = json.loads(made.manifest.data)
+    manifest["layers"][0]["mediaType"] = (
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+    )
+    manifest["layers"][0]["urls"] = ["https://r.test/layer"]
+    data = json.dumps(manifest).encode()
+    foreign = type(made)(type(made.manifest)(made.manifest.media_type, data), *_rest(made))
+    await world.load(oci_archive(foreign, f"{REPOSITORY}:1"))
+    messages = await push(world, REPOSITORY)
+    assert [s[-1] for s in statuses(messages).values()] == ["Skipped foreign layer"]
+    assert fake.asked("upload") == [made.id]
+    assert world.images.resolve(f"{REPOSITORY}:1").id == made.id
+    assert (
+        parse_reference(f"{REPOSITORY}@{foreign.digest}")
+        in world.images.resolve(made.id).references
+    )
+
+
+def _rest(made: Made) -> tuple[Any, ...]:
+    return made.config, made.layers, made.plain
