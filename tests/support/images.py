@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sampan.content.store import ContentStore
+from sampan.images.image import Image
 from sampan.images.service import Images
 from sampan.snapshots.overlay import Snapshotter
 from sampan.state.database import Database
@@ -17,8 +18,9 @@ from sampan.state.images import ImageRows
 class ImageWorld:
     """The parts around an image service, reopened at will."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, registries: Any = None) -> None:
         self.root = root
+        self.registries = registries
         root.mkdir(exist_ok=True)
         self.events: list[tuple[str, str, dict[str, str]]] = []
         self.messages: list[dict[str, Any]] = []
@@ -35,6 +37,7 @@ class ImageWorld:
             rows=ImageRows(self.database),
             emit=lambda *event: self.events.append(event),
             in_use=lambda identity: self.users.get(identity, []),
+            registries=self.registries,
         )
 
     def close(self) -> None:
@@ -50,6 +53,10 @@ class ImageWorld:
 
     async def save(self, *references: str) -> bytes:
         return b"".join([piece async for piece in self.images.save(references)])
+
+    async def pull(self, reference: str, **options: Any) -> list[Image]:
+        options = {"tag": None, "platform": None, "credentials": None, **options}
+        return await self.images.pull(reference, progress=self.messages.append, **options)
 
     def blobs(self) -> set[str]:
         return set(os.listdir(self.root / "blobs/sha256"))

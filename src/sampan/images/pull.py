@@ -17,7 +17,8 @@ from sampan.content.store import ContentStore, DigestMismatch
 from sampan.errors import InvalidArgument, NotFound, SampanError, Unsupported
 from sampan.images import progress as messages
 from sampan.images.catalog import Catalog
-from sampan.images.distribution.client import FetchedManifest, Registries, Repository
+from sampan.images.distribution.client import Registries
+from sampan.images.distribution.interface import FetchedManifest, Repository
 from sampan.images.distribution.credentials import Credentials
 from sampan.images.host import refuse_reserved
 from sampan.images.image import Image
@@ -330,7 +331,8 @@ async def together(work: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
         return await asyncio.gather(*tasks)
     finally:
         for task in tasks:
-            task.cancel()
+            if not task.cancelling():  # gather has done so when it was cancelled itself
+                task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 

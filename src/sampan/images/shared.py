@@ -120,11 +120,24 @@ class Jobs(Generic[AnyJob]):
             return
         self._ending[key] = task
         task.add_done_callback(lambda ended: self._forget(key, ended))
-        await asyncio.wait((task,))
+        await _ended(task)
 
     def _forget(self, key: str, task: asyncio.Task[None]) -> None:
         if self._ending.get(key) is task:
             del self._ending[key]
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Wait for a cancelled task's end, which is near, however often we are cancelled ourselves:
+    files and threads of it are not to be in use when whoever joined it goes on."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

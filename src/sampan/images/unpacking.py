@@ -17,7 +17,7 @@ from typing import Any
 from sampan.content.compression import decompressed
 from sampan.errors import InvalidArgument, SampanError, Unavailable
 from sampan.images import progress
-from sampan.images.distribution.client import Repository
+from sampan.images.distribution.interface import Repository
 from sampan.images.distribution.settings import RegistrySettings
 from sampan.images.pipe import StreamAborted
 from sampan.images.progress import Meter, Progress
