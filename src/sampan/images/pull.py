@@ -18,8 +18,8 @@ from sampan.errors import InvalidArgument, NotFound, SampanError, Unsupported
 from sampan.images import progress as messages
 from sampan.images.catalog import Catalog
 from sampan.images.distribution.client import Registries
-from sampan.images.distribution.interface import FetchedManifest, Repository
 from sampan.images.distribution.credentials import Credentials
+from sampan.images.distribution.interface import FetchedManifest, Repository
 from sampan.images.host import refuse_reserved
 from sampan.images.image import Image
 from sampan.images.load import Loaded

@@ -23,8 +23,8 @@ from sampan.content.partial import DigestMismatch, Partial
 from sampan.content.store import ContentStore
 from sampan.errors import SampanError, Unavailable
 from sampan.images import progress
-from sampan.images.distribution.interface import BlobStream, Repository
 from sampan.images.distribution.failures import RegistryFailure, Temporary
+from sampan.images.distribution.interface import BlobStream, Repository
 from sampan.images.distribution.settings import RegistrySettings
 from sampan.images.pipe import StreamAborted
 from sampan.images.progress import Meter, Progress

@@ -68,12 +68,16 @@ class Unpacking(Job):
         reader = transfer.reader()
         meter = Meter()
         loop = asyncio.get_running_loop()
+        size, told = self._plan.blob.size, -1
 
         def report() -> None:
             """In the thread."""
-            if transfer.verified and meter.due(final=reader.position == self._plan.blob.size):
-                at = (transfer.label, reader.position, self._plan.blob.size)
-                loop.call_soon_threadsafe(self.tell, progress.bar("Extracting", *at))
+            nonlocal told
+            at = reader.position
+            if transfer.verified and at != told and meter.due(final=at == size):
+                told = at
+                bar = progress.bar("Extracting", transfer.label, at, size)
+                loop.call_soon_threadsafe(self.tell, bar)
 
         extracting = loop.run_in_executor(
             self._unpacker.threads, self._unpacker.extract, self._plan, reader, report
