@@ -158,8 +158,9 @@ class Holders:
     async def _of_container(self, container: Container) -> Answer:
         written, _ = await self._containers.size(container.id)
         log_bytes = await asyncio.to_thread(tree_size, container.directory)
-        held = [_container_holder(container)]
+        held = []
         if container.state.running:
+            held.append(_holder("process", str(container.state.pid), str(container.state.pid)))
             goes = "it runs; `rm -f` ends and removes it"
         elif container.host_config.auto_remove:
             goes = "it is removed when it has run"

@@ -70,15 +70,18 @@ class DiskSpace:
 
         `Objects` has one entry for each thing that the text names (a layer's plain blob has the
         name of the layer): `Kind`, `Id`, `Names`, `Bytes`, `HeldBy` (a list of `Kind`, `Id`,
-        `Text`), `FreedBytes` (what comes back when it goes) and `Goes`, a sentence.
+        `Text`), `FreedBytes` (what comes back when it goes) and `Goes`, a sentence. Of the data root
+        itself `Account` has what `account` returns.
 
         Raises:
             NotFound: the text names nothing that takes space here.
         """
         path = os.path.realpath(wanted) if wanted.startswith("/") else ""
         root = os.path.realpath(self._root)
-        if path == root or path.startswith(f"{root}/"):
-            owner = owner_of(os.path.relpath(path, root).removeprefix("."))
+        if path == root:
+            return {"Objects": [], "Account": await self.account()}
+        if path.startswith(f"{root}/"):
+            owner = owner_of(os.path.relpath(path, root))
             return {"Objects": [await self._holders.of_owner(owner, wanted)]}
         return {"Objects": await self._holders.of_name(wanted)}
 
