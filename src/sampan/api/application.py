@@ -8,6 +8,7 @@ import sampan
 from sampan.api import codec
 from sampan.api.routes import absent
 from sampan.api.routes.containers import ContainerRoutes
+from sampan.api.routes.distribution import DistributionRoutes
 from sampan.api.routes.execs import ExecRoutes, ExecStart
 from sampan.api.routes.image_transfer import ImageTransferRoutes
 from sampan.api.routes.images import ImageRoutes
@@ -35,6 +36,7 @@ def docker_api(engine: Engine) -> ApiServer:
             *TreeRoutes(engine).routes(),
             *SpaceRoutes(engine).routes(),
             *ImageTransferRoutes(engine).routes(),
+            *DistributionRoutes(engine).routes(),
             *absent.routes(),
         ],
         product=f"Sampan/{sampan.__version__} (linux)",

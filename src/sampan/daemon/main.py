@@ -29,6 +29,7 @@ from sampan.errors import SampanError
 
 if TYPE_CHECKING:
     from sampan.api.server import ApiServer
+    from sampan.engine.engine import Engine
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class Daemon:
         self._listeners = listeners
         self._arguments = arguments
         self._stopping = asyncio.Event()
+        self._engine: Engine | None = None
 
     async def run(self) -> None:
         """Serve until a signal says stop."""
@@ -103,6 +105,7 @@ class Daemon:
         except BaseException:
             await zygote.stop()
             raise
+        self._engine = engine
         try:
             await self._serve(docker_api(engine))
         finally:
@@ -149,8 +152,10 @@ class Daemon:
         needing_restart = [
             name
             for name in daemon_options.changed(self._options, new)
-            if name not in ("debug", "log_level")
+            if name not in ("debug", "log_level", "registries")
         ]
+        if self._engine is not None:
+            self._engine.registry_settings.current = new.registries
         daemon_logging.set_level("debug" if new.debug else new.log_level)
         if needing_restart:
             log.warning("changed, and used after a restart: %s", ", ".join(needing_restart))

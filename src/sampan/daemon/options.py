@@ -16,14 +16,31 @@ from typing import Any, NoReturn
 import sampan
 from sampan.engine.options import EngineOptions
 from sampan.errors import InvalidArgument
+from sampan.images.distribution.settings import (
+    RegistrySettings,
+    check_insecure,
+    check_mirror,
+)
 
 DEFAULT_CONFIG_FILE = "/etc/sampan/daemon.json"
 DEFAULT_DATA_ROOT = "/var/lib/sampan"
 DEFAULT_EXEC_ROOT = "/run/sampan"
+# Option → dockerd's word for it where it is refused.
+REGISTRY_NUMBERS = {
+    "max-concurrent-downloads": "concurrent downloads",
+    "max-concurrent-uploads": "concurrent uploads",
+    "max-download-attempts": "download attempts",
+}
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 # Options that may be given several times are plural in the file, as in dockerd's.
-FILE_NAMES = {"host": "hosts", "label": "labels", "default-ulimit": "default-ulimits"}
+FILE_NAMES = {
+    "default-ulimit": "default-ulimits",
+    "host": "hosts",
+    "insecure-registry": "insecure-registries",
+    "label": "labels",
+    "registry-mirror": "registry-mirrors",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +62,7 @@ class Options:
     init: bool = False
     ulimits: tuple[tuple[str, int, int], ...] = ()
     trace_start: bool = False
+    registries: RegistrySettings = field(default_factory=RegistrySettings)
     config_file: str = field(default=DEFAULT_CONFIG_FILE, compare=False)
     validate: bool = field(default=False, compare=False)
 
@@ -71,6 +89,7 @@ class Options:
             trace_start=self.trace_start,
             labels=self.labels,
             default_ulimits=self.ulimits,
+            registries=self.registries,
         )
 
 
@@ -135,7 +154,7 @@ def _of_kind(key: str, item: Any, kind: type, path: str) -> Any:
     """A value of the file in the form that the command line gives."""
     if key == "default-ulimits" and isinstance(item, dict):
         return [_ulimit_of_file(name, limit, path) for name, limit in item.items()]
-    fits = isinstance(item, kind)
+    fits = isinstance(item, kind) and not (kind is int and isinstance(item, bool))
     if kind is list:
         fits = fits and all(isinstance(entry, str) for entry in item)
     if not fits:
@@ -202,8 +221,24 @@ def _checked(values: dict[str, Any], *, config_file: str, validate: bool) -> Opt
         hosts=tuple(values.get("host", ())),
         labels=tuple(_label(text) for text in values.get("label", ())),
         ulimits=tuple(parse_ulimit(text) for text in values.get("default-ulimit", ())),
+        registries=_registries(values),
         config_file=config_file,
         validate=validate,
+    )
+
+
+def _registries(values: dict[str, Any]) -> RegistrySettings:
+    """The options that registries are about; numbers of 0 mean the default, as with dockerd."""
+    numbers = {}
+    for name, word in REGISTRY_NUMBERS.items():
+        if (number := values.get(name, 0)) < 0:
+            raise InvalidArgument(f"invalid max {word}: {number}")
+        if number:
+            numbers[name.replace("-", "_")] = number
+    return RegistrySettings(
+        mirrors=tuple(check_mirror(text) for text in values.get("registry-mirror", ())),
+        insecure=tuple(check_insecure(text) for text in values.get("insecure-registry", ())),
+        **numbers,
     )
 
 
@@ -272,9 +307,14 @@ _KINDS: dict[str, type] = {
     "group": str,
     "host": list,
     "init": bool,
+    "insecure-registry": list,
     "label": list,
     "log-level": str,
+    "max-concurrent-downloads": int,
+    "max-concurrent-uploads": int,
+    "max-download-attempts": int,
     "pidfile": str,
+    "registry-mirror": list,
     "trace-start": bool,
 }
 _SHORT = {
@@ -297,9 +337,14 @@ _HELP = {
     "group": "Group of the unix sockets (default docker or sampan, where there is one)",
     "host": "Daemon sockets to listen on: unix:///path or tcp://address:port",
     "init": "Run an init inside of every container to forward signals and reap processes",
+    "insecure-registry": "Do not verify the certificates of this registry (host[:port] or CIDR), and use HTTP if need be",
     "label": "Set key=value labels of the daemon",
     "log-level": f"Set the logging level ({', '.join(LOG_LEVELS)})",
+    "max-concurrent-downloads": "Layers downloaded at once (default 3)",
+    "max-concurrent-uploads": "Layers uploaded at once (default 5)",
+    "max-download-attempts": "Tries of a layer's download (default 5)",
     "pidfile": "Path of the PID file (default sampand.pid in the exec root)",
+    "registry-mirror": "Ask this mirror (URL) before Docker Hub",
     "trace-start": "Log where the time of each container start goes",
 }
 
@@ -326,7 +371,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         elif kind is list:
             parser.add_argument(*flags, dest=name, action="append", help=_HELP[name], metavar="X")
         else:
-            parser.add_argument(*flags, dest=name, help=_HELP[name], metavar="X")
+            parser.add_argument(*flags, dest=name, type=kind, help=_HELP[name], metavar="X")
     parser.add_argument(
         "--validate", action="store_true", help="Validate the daemon configuration and exit"
     )

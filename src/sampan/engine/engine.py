@@ -20,10 +20,12 @@ from sampan.engine.container import Container
 from sampan.engine.containers import Containers
 from sampan.engine.events import EventBus
 from sampan.engine.execs import Execs
+from sampan.engine.housekeeping import Housekeeping
 from sampan.engine.networking import Networking
 from sampan.engine.options import EngineOptions
 from sampan.engine.recovery import recover
 from sampan.engine.registry import Registry
+from sampan.engine.registry_config import registry_fields
 from sampan.engine.seccomp import Profiles
 from sampan.engine.services import Services
 from sampan.engine.space import DiskSpace
@@ -66,6 +68,7 @@ class Engine:
         self.execs = Execs(services, containers.lifecycle)
         self.system = system
         self.usage = Usage(images, containers)
+        self.housekeeping = Housekeeping(images.upkeep, services.profiles)
         self.space = DiskSpace(options.data_root, images, containers)
         self.identity = _identity(database)
         self._database = database
@@ -98,6 +101,8 @@ class Engine:
             raise
         for container in ended:
             await engine._remove(container)
+        engine.images.upkeep.budget_bytes = options.disk_budget_bytes
+        engine.housekeeping.run()
         return engine
 
     @classmethod
@@ -156,12 +161,13 @@ class Engine:
         for container in self.containers.list():
             status = container.state.status.value
             counts[status if status in counts else "stopped"] += 1
-        return self.system.info(
+        document = self.system.info(
             identity=self.identity,
             containers=counts,
             images=len(self.images.list(all=False, filters={})),
             listeners=self.events.listeners,
         )
+        return {**document, **registry_fields(self.registry_settings(), os.environ)}
 
     async def close(self) -> None:
         """Let go of everything: streams of events end, containers run on."""

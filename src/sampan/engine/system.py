@@ -91,7 +91,7 @@ class System:
     def info(
         self, *, identity: str, containers: Mapping[str, int], images: int, listeners: int
     ) -> dict[str, Any]:
-        """Docker's SystemInfo. `containers` counts them by `running`, `paused` and `stopped`."""
+        """Docker's SystemInfo, without what registries are about. `containers` counts them by `running`, `paused` and `stopped`."""
         facts, support, options = self._facts, self._support, self._options
         return {
             "ID": identity,
@@ -131,14 +131,10 @@ class System:
             "OSType": "linux",
             "Architecture": facts.architecture,
             "IndexServerAddress": "https://index.docker.io/v1/",
-            "RegistryConfig": None,
             "NCPU": facts.cpus,
             "MemTotal": facts.memory_bytes,
             "GenericResources": None,
             "DockerRootDir": options.data_root,
-            "HttpProxy": "",
-            "HttpsProxy": "",
-            "NoProxy": "",
             "Name": facts.name,
             "Labels": [*options.labels],
             "ExperimentalBuild": False,

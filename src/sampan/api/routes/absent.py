@@ -31,9 +31,6 @@ ABSENT: dict[str, list[tuple[str, str]]] = {
         ("POST", "/grpc"),
     ],
     "image attestations": [("GET", "/images/{name...}/attestations")],
-    "searching images": [("GET", "/images/search")],
-    "logging in to a registry": [("POST", "/auth")],
-    "looking into a registry": [("GET", "/distribution/{name...}/json")],
     "volumes": [
         ("GET", "/volumes"),
         ("POST", "/volumes/create"),
