@@ -27,6 +27,7 @@ class EngineOptions:
     debug: bool = False
     init: bool = False
     trace_start: bool = False
+    disk_budget_bytes: int = 0
     labels: Sequence[str] = ()
     default_ulimits: Sequence[tuple[str, int, int]] = ()
     registries: RegistrySettings = field(default_factory=RegistrySettings)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
@@ -15,6 +17,8 @@ from sampan.linux import seccomp
 # Profiles in memory, the ones used last. Their texts come from clients and may be large; one that is
 # forgotten is parsed again, its program is still there.
 KEPT = 16
+UNUSED_KEPT_S = 7 * 24 * 3600
+"""How long a program that no container starts with stays on the disk."""
 
 
 class Profile(NamedTuple):
@@ -59,4 +63,26 @@ class Profiles:
             else parse_profile(text, capabilities)
         )
         _, path = seccomp.cached_program(section, self._directory)
+        os.utime(path)  # `drop_unused` goes by it
         return Profile(msgspec.Raw(msgspec.json.encode(section)), path)
+
+    def drop_unused(self, now_s: float | None = None) -> list[str]:
+        """Delete the programs that were taken up long ago and are not in memory, and the links to
+        what is gone; return their names."""
+        limit_s = (time.time() if now_s is None else now_s) - UNUSED_KEPT_S
+        used = {os.path.basename(profile.program) for profile in self._known.values()}
+        gone = []
+        for name in os.listdir(self._directory):
+            path = os.path.join(self._directory, name)
+            if os.path.islink(path):
+                continue
+            forgotten = name not in used and os.lstat(path).st_mtime < limit_s
+            if forgotten or name.startswith("."):  # one that a crash cut short
+                os.unlink(path)
+                gone.append(name)
+        for name in os.listdir(self._directory):
+            path = os.path.join(self._directory, name)
+            if os.path.islink(path) and not os.path.exists(path):
+                os.unlink(path)
+                gone.append(name)
+        return gone
