@@ -25,6 +25,13 @@ def config(tmp_path: Path, content: Any) -> str:
 
 
 @pytest.mark.usefixtures("no_file")
+@pytest.mark.parametrize("text", ["", "x", "5iB", "-1", "1e9", "9" * 40, "1GBB"])
+def test_a_budget_that_is_no_size(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="invalid value for --disk-budget"):
+        parse([f"--disk-budget={text}"])
+
+
+@pytest.mark.usefixtures("no_file")
 def test_defaults() -> None:
     options = parse([])
     assert options.data_root == "/var/lib/sampan"
@@ -55,6 +62,9 @@ def test_defaults() -> None:
         (["--default-ulimit", "nofile=1:2"], "ulimits", (("nofile", 1, 2),)),
         (["--default-ulimit=core=-1"], "ulimits", (("core", -1, -1),)),
         (["--validate"], "validate", True),
+        (["--disk-budget", "20GB"], "disk_budget_bytes", 20_000_000_000),
+        (["--disk-budget=1.5GiB"], "disk_budget_bytes", 3 << 29),
+        (["--disk-budget", "4096"], "disk_budget_bytes", 4096),
     ],
 )
 def test_flags(arguments: list[str], field: str, value: object) -> None:

@@ -9,6 +9,7 @@ import argparse
 import ipaddress
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NoReturn
@@ -63,6 +64,7 @@ class Options:
     ulimits: tuple[tuple[str, int, int], ...] = ()
     trace_start: bool = False
     registries: RegistrySettings = field(default_factory=RegistrySettings)
+    disk_budget_bytes: int = 0
     config_file: str = field(default=DEFAULT_CONFIG_FILE, compare=False)
     validate: bool = field(default=False, compare=False)
 
@@ -89,6 +91,7 @@ class Options:
             trace_start=self.trace_start,
             labels=self.labels,
             default_ulimits=self.ulimits,
+            disk_budget_bytes=self.disk_budget_bytes,
             registries=self.registries,
         )
 
@@ -220,6 +223,7 @@ def _checked(values: dict[str, Any], *, config_file: str, validate: bool) -> Opt
         exec_root=_absolute(values.get("exec-root", DEFAULT_EXEC_ROOT)),
         hosts=tuple(values.get("host", ())),
         labels=tuple(_label(text) for text in values.get("label", ())),
+        disk_budget_bytes=parse_size(values.get("disk-budget", "0")),
         ulimits=tuple(parse_ulimit(text) for text in values.get("default-ulimit", ())),
         registries=_registries(values),
         config_file=config_file,
@@ -275,6 +279,24 @@ def parse_ulimit(text: str) -> tuple[str, int, int]:
     return (name, *pair)
 
 
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([kmgtp]?)(i?)b?", re.IGNORECASE)
+_PREFIXES = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `20GB` (decimal, as `system df` shows sizes), `20GiB` or plain `20000000000`.
+
+    Raises:
+        InvalidArgument: it is no size.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or (match[3] and not match[2]):
+        raise InvalidArgument(
+            f"invalid value for --disk-budget: {text}", hint="give a size like 20GB or 18GiB"
+        )
+    return round(float(match[1]) * (1024 if match[3] else 1000) ** _PREFIXES[match[2].lower()])
+
+
 # The command line
 
 
@@ -302,6 +324,7 @@ _KINDS: dict[str, type] = {
     "data-root": str,
     "debug": bool,
     "default-ulimit": list,
+    "disk-budget": str,
     "exec-root": str,
     "firewall-table": str,
     "group": str,
@@ -332,6 +355,7 @@ _HELP = {
     "data-root": f"Root directory of persistent state (default {DEFAULT_DATA_ROOT})",
     "debug": "Enable debug mode",
     "default-ulimit": "Default ulimits for containers",
+    "disk-budget": "What images may take on the disk, like 20GB; the least recently used go first",
     "exec-root": f"Root directory of run-time state (default {DEFAULT_EXEC_ROOT})",
     "firewall-table": "Name of the engine's own nftables table",
     "group": "Group of the unix sockets (default docker or sampan, where there is one)",

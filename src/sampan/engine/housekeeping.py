@@ -26,6 +26,9 @@ class Housekeeping:
     def run(self) -> None:
         """Tidy up now, and again in an hour."""
         self._timer = asyncio.get_running_loop().call_later(INTERVAL_S, self.run)
+        self._tidy()
+
+    def _tidy(self) -> None:
         try:
             self._upkeep.tidy()
             self._profiles.drop_unused()
@@ -39,4 +42,4 @@ class Housekeeping:
     def set_budget(self, budget_bytes: int) -> None:
         """Let images take so many bytes; 0 for any number. What is over goes at once."""
         self._upkeep.budget_bytes = budget_bytes
-        self._upkeep.trim()
+        self._tidy()
