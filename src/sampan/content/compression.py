@@ -22,6 +22,10 @@ Read = Callable[[int], bytes]
 PIECE = 1 << 20
 """The most that is decompressed at once: a bomb fills the disk's quota, not the memory."""
 
+_FED = 128 << 10
+"""Of the input at once: what a member leaves of it is copied, and a stream may have very many."""
+_XZ_MEMORY = 128 << 20
+"""What a stream's dictionary may take: xz -9 needs 65 MiB, a hostile header asks for 4 GiB."""
 _MAGIC_LENGTH = 6
 _MAGIC = (
     (b"\x1f\x8b\x08", "gzip"),
@@ -102,7 +106,7 @@ class _Decompressor:
             if self._engine.eof and not self._next_member():
                 return b""
             if not self._input and self._engine.needs_input:
-                self._input = self._read(PIECE)
+                self._input = self._read(_FED)
                 if not self._input:
                     if self._begun:
                         raise BadCompression("unexpected EOF")
@@ -118,7 +122,7 @@ class _Decompressor:
         while True:
             if self._compression in ("gzip", "xz"):
                 rest = rest.lstrip(b"\0")  # padding after a member
-            if len(rest) >= _MAGIC_LENGTH or not (piece := self._read(PIECE)):
+            if len(rest) >= _MAGIC_LENGTH or not (piece := self._read(_FED)):
                 break
             rest += piece
         if not rest or compression_of(rest) != self._compression:
@@ -154,5 +158,5 @@ _MAKERS: dict[str, Callable[[], Any]] = {
     "gzip": _Gzip,
     "zstd": zstd.ZstdDecompressor,
     "bzip2": bz2.BZ2Decompressor,
-    "xz": lzma.LZMADecompressor,
+    "xz": lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY),
 }

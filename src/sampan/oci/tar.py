@@ -262,15 +262,17 @@ class TarReader:
 
     def _sparse_map_in_data(self) -> list[tuple[int, int]]:
         """PAX sparse format 1.0: decimal lines at the start of the data, padded to a block."""
-        text = b""
-        wanted = None
-        while wanted is None or text.count(b"\n") < wanted:
+        text = bytearray()
+        wanted = lines = 0
+        while not lines or lines < wanted:
             if self._left < BLOCK or len(text) > SPECIAL_MAX:
                 raise BadArchive("archive/tar: invalid sparse map")
-            text += self._exact(BLOCK, data=True)
-            if wanted is None and b"\n" in text:
-                wanted = 1 + 2 * _decimal(text[: text.index(b"\n")])
-        return _pairs([_decimal(line) for line in text.split(b"\n")[1:wanted]])
+            block = self._exact(BLOCK, data=True)
+            text += block
+            lines += block.count(b"\n")
+            if lines and not wanted:
+                wanted = 1 + 2 * _decimal(bytes(text[: text.index(b"\n")]))
+        return _pairs([_decimal(line) for line in bytes(text).split(b"\n")[1:wanted]])
 
 
 def parse_pax(data: bytes) -> tuple[dict[bytes, bytes], list[tuple[bytes, bytes]]]:
@@ -380,7 +382,7 @@ def _gnu_segments(field: bytes) -> list[tuple[int, int]]:
 
 
 def _pairs(numbers: list[int]) -> list[tuple[int, int]]:
-    if len(numbers) % 2:
+    if len(numbers) % 2 or len(numbers) > 2 * SEGMENTS_MAX:
         raise BadArchive("archive/tar: invalid sparse map")
     return list(zip(numbers[::2], numbers[1::2], strict=True))
 

@@ -75,9 +75,11 @@ def _pax_records(entry: Entry) -> list[tuple[bytes, bytes]]:
         records.append((b"linkpath", entry.link))
     if entry.size >= _OCTAL_SIZE_MAX:
         records.append((b"size", b"%d" % entry.size))
-    seconds, nanoseconds = divmod(entry.mtime_ns, 1_000_000_000)
-    if nanoseconds and seconds >= 0:
-        records.append((b"mtime", b"%d.%09d" % (seconds, nanoseconds)))
+    seconds, nanoseconds = divmod(abs(entry.mtime_ns), 1_000_000_000)
+    if nanoseconds or entry.mtime_ns < 0 or seconds >= _OCTAL_SIZE_MAX:
+        sign = b"-" if entry.mtime_ns < 0 else b""
+        fraction = b".%09d" % nanoseconds if nanoseconds else b""
+        records.append((b"mtime", b"%b%d%b" % (sign, seconds, fraction)))
     for key, number in ((b"uid", entry.uid), (b"gid", entry.gid)):
         if number >= _OCTAL_ID_MAX:
             records.append((key, b"%d" % number))
