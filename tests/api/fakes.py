@@ -71,7 +71,12 @@ class FakeImages:
     def list(self, *, all: bool, filters: dict[str, list[str]]) -> list[FakeImage]:
         return [FakeImage("busybox")]
 
-    def summaries(self, *, all: bool, filters: dict[str, list[str]]) -> list[dict[str, Any]]:
+    def inspect(self, reference: str, *, manifests: bool = False) -> dict[str, Any]:
+        return self.resolve(reference).inspect()
+
+    def summaries(
+        self, *, all: bool, filters: dict[str, list[str]], wanted: object = None
+    ) -> list[dict[str, Any]]:
         return [image.summary() for image in self.list(all=all, filters=filters)]
 
     async def load(
@@ -125,6 +130,8 @@ class FakeContainers:
         self.start_failure: Exception | None = None
         self.attach_failure: Exception | None = None
         self.last_stream: Any = None
+
+    trees: Any = None
 
     def layer_directories(self, container: Container) -> dict[str, str]:
         return {"LowerDir": "/l", "MergedDir": "/m", "UpperDir": "/u", "WorkDir": "/w"}

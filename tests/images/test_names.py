@@ -270,12 +270,14 @@ async def test_an_image_that_lost_a_part_is_dropped_at_the_start(
 ) -> None:
     image = await add(world, "a:1")
     await add(world, "b:1")
+    manifest = json.loads(world.content.read(Digest(image.record.manifest_digest)))
+    blob = world.content.path(Digest(manifest["layers"][0]["digest"]))
     paths = {
         "config": world.content.path(image.id),
         "manifest": world.content.path(Digest(image.record.manifest_digest)),
-        "layer": world.content.path(Digest(image.layers[0])),
+        "layer": blob,
         "layer.json": f"{world.root}/layers/{image.layers[0][7:]}/layer.json",
-        "cut": world.content.path(Digest(image.layers[0])),
+        "cut": blob,
     }
     if part == "cut":
         os.truncate(paths[part], 0)

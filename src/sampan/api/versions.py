@@ -70,6 +70,9 @@ def answer(kind: str, document: Document, version: Version | None) -> Document:
         for since, change in REMOVALS[kind]:
             if version >= since:
                 change(document)
+        for since, change in NEW.get(kind, ()):
+            if version < since:
+                change(document)
     return document
 
 
@@ -162,6 +165,22 @@ def image_without_empty_fields(document: Document) -> None:
             document.pop(name, None)
 
 
+def image_without_descriptor(document: Document) -> None:
+    document.pop("Descriptor", None)
+    document.pop("Manifests", None)
+
+
+def summary_without_manifests(document: Document) -> None:
+    document.pop("Manifests", None)
+
+
+def summary_with_placeholders(document: Document) -> None:
+    """Clients of old leave out an image that has neither names nor these."""
+    if not document["RepoTags"] and not document["RepoDigests"]:
+        document["RepoTags"] = ["<none>:<none>"]
+        document["RepoDigests"] = ["<none>@<none>"]
+
+
 # GET /events, POST /containers/{id}/wait
 
 
@@ -218,5 +237,14 @@ REMOVALS: dict[str, list[tuple[Version, Callable[[Document], None]]]] = {
         ((1, 49), info_without_expected_commits),
         ((1, 50), info_without_bridge_netfilter),
         ((1, 52), info_without_kernel_memory_tcp),
+    ],
+}
+
+# What a version did not have yet, where it must not be in the answer.
+NEW: dict[str, list[tuple[Version, Callable[[Document], None]]]] = {
+    "image": [((1, 48), image_without_descriptor)],
+    "image summary": [
+        ((1, 43), summary_with_placeholders),
+        ((1, 47), summary_without_manifests),
     ],
 }

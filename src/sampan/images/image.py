@@ -104,7 +104,7 @@ class Image:
             "RepoTags": self.repo_tags,
             "RepoDigests": self.repo_digests,
             "Parent": "",
-            "Comment": self.comment,
+            "Comment": self.comment or self._last_comment(),
             "Created": self.created or "0001-01-01T00:00:00Z",
             "DockerVersion": self.document.docker_version,
             "Author": self.author,
@@ -119,6 +119,11 @@ class Image:
             "RootFS": {"Type": "layers", "Layers": list(self.layers)},
             "Metadata": {"LastTagTime": self._last_tag_time()},
         }
+
+    def _last_comment(self) -> str:
+        """What a commit was given as message stands in the history."""
+        history = self.document.history
+        return history[-1].comment if history else ""
 
     def _last_tag_time(self) -> str:
         tagged_ns = self.record.tagged_ns

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sampan.errors import Conflict
 from sampan.images.image import Image
@@ -11,6 +11,8 @@ from sampan.oci.reference import Reference
 
 Users = Sequence[tuple[str, bool]]
 """The containers of an image: their IDs, and whether they are running."""
+InUse = Callable[[str], Users]
+"""The containers of an image ID."""
 
 
 def is_single_reference(references: Sequence[Reference]) -> bool:
@@ -38,14 +40,19 @@ def check_untag(image: Image, text: str, users: Users) -> None:
         )
 
 
-def check_delete(image: Image, users: Users, *, force: bool, referenced: bool) -> None:
+def check_delete(
+    image: Image, users: Users, *, force: bool, referenced: bool, children: bool = False
+) -> None:
     """Refuse to delete an image that something needs.
 
-    Running containers always do; with `force`, stopped ones and other references do not.
+    Images that were committed on it and running containers always do; with `force`, stopped ones
+    and other references do not.
 
     Raises:
         Conflict: dockerd's text.
     """
+    if children:
+        raise _conflict(image, "cannot be forced", "image has dependent child images")
     running = [identity for identity, is_running in users if is_running]
     if running:
         reason = f"image is being used by running container {short_id(running[0])}"

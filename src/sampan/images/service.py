@@ -16,24 +16,25 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sampan.content.store import ContentStore
-from sampan.errors import Conflict, InvalidArgument
+from sampan.errors import InvalidArgument
 from sampan.images import save as saving
 from sampan.images.catalog import Catalog
 from sampan.images.commit import Commit, commit_layer
 from sampan.images.distribution.client import Registries
 from sampan.images.distribution.credentials import Credentials
 from sampan.images.distribution.settings import RegistrySettings
-from sampan.images.filters import select
 from sampan.images.flat import import_tree, new_defaults
 from sampan.images.history import history
 from sampan.images.host import host_image, refuse_reserved
 from sampan.images.image import Image
+from sampan.images.listing import NOTHING_EXTRA, Listing, Wanted
 from sampan.images.load import Loaded, Loader, Progress
 from sampan.images.pipe import consume, in_thread
 from sampan.images.pull import Puller, Request, parse_wanted
 from sampan.images.push import Pusher
 from sampan.images.register import Emit, Register
-from sampan.images.removal import Users, check_delete, check_untag, is_single_reference
+from sampan.images.removal import InUse
+from sampan.images.removing import Remover
 from sampan.images.upkeep import Upkeep
 from sampan.oci.descriptor import Platform, local_platform, parse_platform
 from sampan.oci.go_time import format_time
@@ -41,8 +42,6 @@ from sampan.oci.reference import Reference, is_tag, parse_reference
 from sampan.snapshots.overlay import Snapshotter
 from sampan.state.images import ImageRows
 
-InUse = Callable[[str], Users]
-"""The containers of an image ID: (container ID, running?)."""
 Chunks = AsyncIterator[bytes]
 
 
@@ -89,6 +88,14 @@ class Images:
             snapshots=snapshots,
             in_use=in_use,
         )
+        self._remover = Remover(self._catalog, self._register, in_use)
+        self._listing = Listing(
+            catalog=self._catalog,
+            content=content,
+            layers=snapshots.layers,
+            space=self.upkeep.space,
+            in_use=in_use,
+        )
 
     # -- Reading ----------------------------------------------------------------------------------
 
@@ -102,15 +109,26 @@ class Images:
         return self._catalog.resolve(reference)
 
     def list(self, *, all: bool, filters: Mapping[str, Sequence[str]]) -> builtins.list[Image]:
-        """The stored images, newest first. There are no intermediate images, so `all` adds none."""
-        return [image for image, _ in select(self._catalog, filters, self.resolve)]
+        """The stored images, newest first; with `all` those that others were committed on, too."""
+        return [image for image, _ in self._listing.chosen(all=all, filters=filters)]
 
     def summaries(
-        self, *, all: bool, filters: Mapping[str, Sequence[str]]
+        self,
+        *,
+        all: bool,
+        filters: Mapping[str, Sequence[str]],
+        wanted: Wanted = NOTHING_EXTRA,
     ) -> builtins.list[dict[str, Any]]:
         """`list` in Docker's JSON shape, showing only the references that the filters choose."""
-        chosen = select(self._catalog, filters, self.resolve)
-        return [image.summary(references) for image, references in chosen]
+        return self._listing.summaries(all=all, filters=filters, wanted=wanted)
+
+    def inspect(self, reference: str, *, manifests: bool = False) -> dict[str, Any]:
+        """Docker's `ImageInspect`.
+
+        Raises:
+            BadReference, NotFound: as `resolve`.
+        """
+        return self._listing.inspect(self.resolve(reference), manifests=manifests)
 
     def history(self, reference: str) -> builtins.list[dict[str, Any]]:
         """How an image came about; see `history.history`.
@@ -310,7 +328,7 @@ class Images:
         """Take a name away from an image and, with its last one, the image; by ID, the image.
 
         Returns what was done: `{"Untagged": name}`, `{"Deleted": digest}`. Layers that a stopped
-        container stands on stay until it is gone. There are no parent images for `prune` to remove.
+        container stands on stay until it is gone.
 
         Raises:
             NotFound, Conflict: dockerd's texts.
@@ -318,39 +336,7 @@ class Images:
         image = self.resolve(reference)
         if image is self.host:
             raise InvalidArgument("the host image cannot be removed")
-        users = self._in_use(image.id)
-        if self._catalog.is_id_prefix(image, reference):
-            removed = self._by_id(image, users, force=force)
-        else:
-            removed = self._by_name(image, reference, users, force=force)
-        self._register.publish()
-        return removed
-
-    def _by_name(
-        self, image: Image, text: str, users: Users, *, force: bool
-    ) -> builtins.list[dict[str, str]]:
-        if not force:
-            check_untag(image, text, users)
-        parsed = parse_reference(text)
-        named = parsed.without_tag() if parsed.digest else parsed.with_default_tag()
-        gone = [named]
-        same_repository = [r for r in image.references if r.repository == named.repository]
-        if not named.digest and not any(not r.digest and r != named for r in same_repository):
-            gone += [r for r in same_repository if r.digest]
-        removed = [self._register.untag(image, item) for item in gone]
-        if image.references:
-            return removed
-        try:
-            check_delete(image, users, force=force, referenced=False)
-        except Conflict:
-            return removed  # the name is gone, the image stays without one: what dockerd does
-        return removed + self._register.delete(image)
-
-    def _by_id(self, image: Image, users: Users, *, force: bool) -> builtins.list[dict[str, str]]:
-        single = is_single_reference(image.references)
-        check_delete(image, users, force=force, referenced=bool(image.references) and not single)
-        removed = [self._register.untag(image, reference) for reference in list(image.references)]
-        return removed + self._register.delete(image)
+        return self._remover.remove(image, reference, force=force, prune=prune)
 
     # -- Inside -----------------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ def encode_index(manifests: list[Descriptor]) -> bytes:
 
 def select_platform(manifests: list[Descriptor], wanted: Platform) -> Descriptor | None:
     """The entry to run on `wanted`: an exact match before one without variant or platform."""
-    images = [entry for entry in manifests if not _is_attestation(entry)]
+    images = [entry for entry in manifests if not is_attestation(entry)]
     fitting = [
         entry for entry in images if entry.platform is None or matches(entry.platform, wanted)
     ]
@@ -63,6 +63,7 @@ def select_platform(manifests: list[Descriptor], wanted: Platform) -> Descriptor
     return next(iter(exact + named + fitting), None)
 
 
-def _is_attestation(entry: Descriptor) -> bool:
+def is_attestation(entry: Descriptor) -> bool:
+    """Whether an entry says something of another one, and is no image."""
     annotations = entry.annotations or {}
     return annotations.get("vnd.docker.reference.type") == "attestation-manifest"

@@ -11,6 +11,7 @@ from sampan.api.call import Call
 from sampan.api.router import Route
 from sampan.api.server import Handler
 from sampan.api.shapes import images as shapes
+from sampan.images.listing import Wanted
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -41,7 +42,14 @@ class ImageRoutes:
             filters.setdefault("reference", []).append(call.text("filter"))
         summaries = [
             shapes.summary(summary)
-            for summary in self._images.summaries(all=call.flag("all"), filters=filters)
+            for summary in self._images.summaries(
+                all=call.flag("all"),
+                filters=filters,
+                wanted=Wanted(
+                    shared_size=call.flag("shared-size"),
+                    manifests=call.flag("manifests"),
+                ),
+            )
         ]
         if call.effective_version >= FIRST_CONTAINER_COUNT:
             for summary in summaries:
@@ -52,8 +60,9 @@ class ImageRoutes:
         )
 
     async def inspect(self, call: Call) -> web.StreamResponse:
-        image = self._images.resolve(call.parameters[0])
-        document = shapes.inspected(image.inspect())
+        document = shapes.inspected(
+            self._images.inspect(call.parameters[0], manifests=call.flag("manifests"))
+        )
         return answers.document(versions.answer("image", document, call.version))
 
     async def history(self, call: Call) -> web.StreamResponse:
