@@ -151,7 +151,7 @@ async def test_by_digest(world: ImageWorld, registry: FakeRegistries) -> None:
     made = registry.put("team/app", "v1", three_layers())
     [image] = await world.pull(f"{APP}@{made.digest}")
     assert (image.repo_tags, image.repo_digests) == ([], [f"{APP}@{made.digest}"])
-    assert said(world)[0] == f"{made.digest}: Pulling from team/app"
+    assert said(world)[0] == f"{APP}@{made.digest}: Pulling from team/app"
     assert said(world)[-1] == f"Status: Downloaded newer image for {APP}@{made.digest}"
     await world.pull(APP, tag=made.digest)
     assert said(world)[-1] == f"Status: Image is up to date for {APP}@{made.digest}"

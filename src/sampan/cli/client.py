@@ -268,16 +268,19 @@ class Client:
         body: bytes | Iterable[bytes] | None = None,
         *,
         content_type: str = "application/json",
+        extra: str = "",
         fresh: bool = False,
     ) -> Response:
-        """Send a request and read the head of its answer.
+        """Send a request and read the head of its answer; `extra`: header lines, each with its end.
 
         Raises:
             ApiError: the status is 400 or more; the engine's message is in it.
             ConnectError: the engine went away.
         """
         try:
-            connection = self.send(method, path, body, content_type=content_type, fresh=fresh)
+            connection = self.send(
+                method, path, body, content_type=content_type, extra=extra, fresh=fresh
+            )
             return checked(_answer(connection, method, self))
         except OSError as error:
             raise broken(error) from error

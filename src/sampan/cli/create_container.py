@@ -69,14 +69,17 @@ def _request(call: Call, body: dict[str, Any], *, retry: bool) -> Any:
 
 def _pull(call: Call, image: str) -> None:
     """Fetch the image; progress goes to stderr, as standard output is the container's."""
-    from sampan.cli import progress, references
+    from sampan.cli import pulling, references
 
     repository, tag, digest = references.split(image)
-    values = query(
-        fromImage=repository, tag=digest or tag or "latest", platform=call.text("platform")
+    pulling.fetch(
+        call,
+        repository,
+        digest or tag or "latest",
+        platform=call.text("platform"),
+        fd=2,
+        quiet=call.on("quiet"),
     )
-    response = call.client.open("POST", f"/images/create{values}")
-    progress.show(response.values(), fd=2, quiet=call.on("quiet"))
 
 
 def _write_cidfile(path: str, identifier: str) -> None:

@@ -1,4 +1,4 @@
-"""Progress of pulls and loads: the engine's JSON messages as lines, redrawn on a terminal."""
+"""Progress of pulls and loads: the engine's JSON messages as lines, as bars on a terminal."""
 
 from __future__ import annotations
 
@@ -18,20 +18,40 @@ def show(messages: Iterable[dict[str, Any]], *, fd: int, quiet: bool = False) ->
     Raises:
         CommandError: one of them is the engine's failure.
     """
-    terminal = os.isatty(fd)
-    rows: dict[str, int] = {}
+    if os.isatty(fd) and not quiet:
+        _show_bars(messages, fd)
+        return
     for message in messages:
-        failure = (message.get("errorDetail") or {}).get("message") or message.get("error")
-        if failure:
-            raise CommandError(str(failure))
+        _check(message)
         if quiet:
             continue
         if message.get("stream"):
             _write(fd, str(message["stream"]))
-        elif message.get("id") and terminal:
-            _redraw(fd, rows, message)
         elif not message.get("progress") and not message.get("progressDetail"):
             _write(fd, _line(message) + "\n")
+
+
+def _show_bars(messages: Iterable[dict[str, Any]], fd: int) -> None:
+    from sampan.cli.bars import Bars
+
+    bars = Bars(lambda text: _write(fd, text), lambda: _size(fd))
+    try:
+        for message in messages:
+            _check(message)
+            if message.get("stream"):
+                bars.line(str(message["stream"]).rstrip("\n"))
+            elif message.get("id") and "progressDetail" in message:
+                bars.take(message)
+            else:
+                bars.line(_line(message))
+    finally:
+        bars.finish()
+
+
+def _check(message: dict[str, Any]) -> None:
+    failure = (message.get("errorDetail") or {}).get("message") or message.get("error")
+    if failure:
+        raise CommandError(str(failure))
 
 
 def _line(message: dict[str, Any]) -> str:
@@ -40,14 +60,10 @@ def _line(message: dict[str, Any]) -> str:
     return f"{lead}{message.get('status', '')}{tail}"
 
 
-def _redraw(fd: int, rows: dict[str, int], message: dict[str, Any]) -> None:
-    """One row per ID, rewritten in place; `rows` keeps where each is, counted from the top."""
-    identifier = str(message["id"])
-    if identifier not in rows:
-        rows[identifier] = len(rows)
-        _write(fd, "\n")
-    up = len(rows) - rows[identifier]
-    _write(fd, f"\x1b[{up}A\x1b[2K\r{_line(message)}\r\x1b[{up}B")
+def _size(fd: int) -> tuple[int, int]:
+    """The terminal's lines and columns, as it is now."""
+    size = os.get_terminal_size(fd)
+    return size.lines or 24, size.columns or 80
 
 
 def _write(fd: int, text: str) -> None:

@@ -58,3 +58,48 @@ def familiar(text: str) -> str:
     if digest:
         return text
     return f"{repository}:{tag or 'latest'}"
+
+
+def named(text: str) -> tuple[str, str, str]:
+    """`split` for commands that name an image in a registry, with the words that docker has there.
+
+    Raises:
+        CommandError: the text is no reference.
+    """
+    try:
+        repository, tag, digest = split(text)
+    except CommandError:
+        path = _path(text.partition("@")[0])
+        if path != path.lower() and not any(letter.isspace() for letter in text):
+            name = path.rpartition(":")[0] if ":" in path else path
+            raise CommandError(
+                f"invalid reference format: repository name ({name}) must be lowercase"
+            ) from None
+        raise CommandError("invalid reference format") from None
+    if ("@" in text and not _is_digest(digest)) or not repository[:1].isalnum() or "//" in text:
+        raise CommandError("invalid reference format")
+    return repository, tag, digest
+
+
+def full(repository: str, tag: str, digest: str) -> str:
+    """A reference with all that docker leaves out: `docker.io/library/busybox:latest`."""
+    domain, path = _domain(repository), _path(repository)
+    tail = (f":{tag}" if tag else "") + (f"@{digest}" if digest else "")
+    return f"{domain}/{path}{tail}"
+
+
+def _domain(repository: str) -> str:
+    """The registry's host; what has no dot, colon or capital and is not localhost is none."""
+    head, slash, _ = repository.partition("/")
+    is_host = "." in head or ":" in head or head == "localhost" or head != head.lower()
+    if not slash or not is_host or head == "index.docker.io":
+        return "docker.io"
+    return head
+
+
+def _path(repository: str) -> str:
+    """The repository in its registry, with Docker Hub's own `library/`."""
+    head, slash, rest = repository.partition("/")
+    is_host = "." in head or ":" in head or head == "localhost" or head != head.lower()
+    path = rest if slash and is_host else repository
+    return f"library/{path}" if _domain(repository) == "docker.io" and "/" not in path else path

@@ -39,6 +39,7 @@ COMMANDS: dict[str, CommandRow] = {
     "logs": ("logs [OPTIONS] CONTAINER", "Fetch the logs of a container", (1, 1), "logs", ("container logs",), False),
     "pause": ("pause CONTAINER [CONTAINER...]", "Pause all processes within one or more containers", (1, -1), "pause", ("container pause",), False),
     "ps": ("ps [OPTIONS]", "List containers", (0, 0), "ps", ("container ls", "container list", "container ps"), False),
+    "pull": ("pull [OPTIONS] NAME[:TAG|@DIGEST]", "Download an image from a registry", (1, 1), "pull", ("image pull",), False),
     "rename": ("rename CONTAINER NEW_NAME", "Rename a container", (2, 2), "rename", ("container rename",), False),
     "restart": ("restart [OPTIONS] CONTAINER [CONTAINER...]", "Restart one or more containers", (1, -1), "restart", ("container restart",), False),
     "rm": ("rm [OPTIONS] CONTAINER [CONTAINER...]", "Remove one or more containers", (1, -1), "rm", ("container rm", "container remove"), False),
@@ -55,7 +56,7 @@ COMMANDS: dict[str, CommandRow] = {
     "wait": ("wait CONTAINER [CONTAINER...]", "Block until one or more containers stop, then print their exit codes", (1, -1), "wait", ("container wait",), False),
 }  # fmt: skip
 
-COMMON = ("run", "exec", "ps", "images", "version", "info", "enter")
+COMMON = ("run", "exec", "ps", "pull", "images", "version", "info", "enter")
 
 MANAGEMENT = {
     "container": "Manage containers",

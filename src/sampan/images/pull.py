@@ -130,7 +130,7 @@ class Puller:
     ) -> tuple[Image, bool]:
         """The image of a tag or digest, and whether the name is new or means another one now."""
         wanted = reference.digest or reference.tag or ""
-        lead = messages.status(f"Pulling from {reference.path}", wanted)
+        lead = messages.status(f"Pulling from {reference.path}", reference.tag or str(reference))
         before = self._catalog.by_reference(reference)
         if before is not None:
             # One small request tells whether anything has changed.
