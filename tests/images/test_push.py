@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,8 @@ from sampan.errors import InvalidArgument, NotFound
 from sampan.images.distribution.credentials import Credentials
 from sampan.images.distribution.failures import RegistryFailure, Temporary
 from sampan.images.distribution.settings import RegistrySettings
+from sampan.oci import media_types
+from sampan.oci.digest import digest_of
 from sampan.oci.reference import parse_reference
 from support.fake_pushing import FakeRegistries
 from support.images import ImageWorld
@@ -50,6 +54,19 @@ def oci_archive(made: Made, *names: str) -> bytes:
             file("oci-layout", b'{"imageLayoutVersion":"1.0.0"}'),
             file("index.json", json.dumps({"schemaVersion": 2, "manifests": entries}).encode()),
             *(file(f"blobs/sha256/{blob.digest[7:]}", blob.data) for blob in blobs),
+        ]
+    )
+
+
+def docker_archive(made: Made, *names: str) -> bytes:
+    """The image as `docker save` of 20.10 writes it: plain layers, no manifest."""
+    layers = [f"{number}/layer.tar" for number in range(len(made.plain))]
+    listed = [{"Config": "config.json", "RepoTags": list(names), "Layers": layers}]
+    return archive(
+        [
+            *(file(name, data) for name, data in zip(layers, made.plain, strict=True)),
+            file("config.json", made.config.data),
+            file("manifest.json", json.dumps(listed).encode()),
         ]
     )
 
@@ -257,17 +274,17 @@ class TestFailures:
         fake.failures = [Temporary("cut"), Temporary("busy", retry_after=2.0)]
         messages = await push(world, REPOSITORY)
         said = [status for words in statuses(messages).values() for status in words]
-        assert said.count("Retrying in 1 second") == 2
+        assert said.count("Retrying in 1 second") >= 2
         assert said.count("Retrying in 2 seconds") == 1
         assert fake.manifests["team/app"]["1"][1] == MADE.manifest.data
 
-    async def test_five_in_a_row_are_enough(self, world: ImageWorld, fake: FakeRegistries) -> None:
+    async def test_three_in_a_row_are_enough(self, world: ImageWorld, fake: FakeRegistries) -> None:
         await world.load(oci_archive(MADE, f"{REPOSITORY}:1"))
         fake.failures = [Temporary("the connection was cut") for _ in range(100)]
         with pytest.raises(Temporary, match="the connection was cut"):
             await push(world, REPOSITORY)
         uploads = fake.asked("upload")
-        assert max(uploads.count(digest) for digest in uploads) == 5
+        assert max(uploads.count(digest) for digest in uploads) == 3
         assert not fake.manifests
         assert world.images.resolve(MADE.id).repo_digests == []
 
@@ -299,6 +316,56 @@ class TestFailures:
         while fake.at_once:
             await asyncio.sleep(0)
         world.images.remove(MADE.id, force=True)
+        assert not world.blobs()
+
+
+class TestPlainLayers:
+    async def test_they_are_compressed_before_the_first_push(
+        self, world: ImageWorld, fake: FakeRegistries
+    ) -> None:
+        """An archive of `docker save` has them plain."""
+        await world.load(docker_archive(MADE, f"{REPOSITORY}:1", f"{REPOSITORY}:2"))
+        assert world.blobs() > {hashlib.sha256(plain).hexdigest() for plain in MADE.plain}
+        await push(world, REPOSITORY)
+        kind, data = fake.manifests["team/app"]["1"]
+        manifest = json.loads(data)
+        assert kind == manifest["mediaType"] == media_types.OCI_MANIFEST
+        assert manifest["config"]["digest"] == MADE.id
+        for descriptor, plain in zip(manifest["layers"], MADE.plain, strict=True):
+            blob = fake.blobs["team/app"][descriptor["digest"]]
+            assert (gzip.decompress(blob), len(blob)) == (plain, descriptor["size"])
+            assert descriptor["mediaType"] == media_types.OCI_LAYER_GZIP
+        digests = [entry["digest"] for entry in [*manifest["layers"], manifest["config"]]]
+        stored = {digest[7:] for digest in [*digests, digest_of(data)]}
+        assert world.blobs() == stored
+        world.reopen()
+        assert world.tags() == [f"{REPOSITORY}:1", f"{REPOSITORY}:2"] and world.blobs() == stored
+        fake.calls.clear()
+        await push(world, REPOSITORY, "2")
+        assert fake.manifests["team/app"]["2"] == (kind, data) and not fake.asked("upload")
+
+    async def test_a_manifest_of_others_is_not_touched(
+        self, world: ImageWorld, fake: FakeRegistries
+    ) -> None:
+        plain = make_image([layer(3000)], compression="")
+        await world.load(oci_archive(plain, f"{REPOSITORY}:1"))
+        await push(world, REPOSITORY)
+        assert fake.manifests["team/app"]["1"][1] == plain.manifest.data
+
+    async def test_two_pushes_compress_once(self, world: ImageWorld, fake: FakeRegistries) -> None:
+        await world.load(docker_archive(MADE, f"{REPOSITORY}:1", "r.test/other:1"))
+        await asyncio.gather(push(world, REPOSITORY), push(world, "r.test/other"))
+        assert fake.manifests["team/app"] == fake.manifests["other"]
+        assert len(world.blobs()) == 5
+
+    async def test_removed_while_it_is_compressed(
+        self, world: ImageWorld, fake: FakeRegistries
+    ) -> None:
+        await world.load(docker_archive(MADE, f"{REPOSITORY}:1"))
+        pushing = asyncio.create_task(push(world, REPOSITORY))
+        await asyncio.sleep(0)
+        world.images.remove(MADE.id, force=True)
+        await pushing
         assert not world.blobs()
 
 

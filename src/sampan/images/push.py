@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from sampan.content.store import ContentStore
@@ -17,8 +18,10 @@ from sampan.images import progress
 from sampan.images.catalog import Catalog
 from sampan.images.distribution.client import Registries
 from sampan.images.distribution.credentials import Credentials
+from sampan.images.distribution.failures import RegistryFailure
 from sampan.images.host import refuse_reserved
 from sampan.images.image import Image
+from sampan.images.packing import Packer
 from sampan.images.progress import Progress
 from sampan.images.register import Register
 from sampan.images.uploads import Target, Uploads
@@ -26,6 +29,8 @@ from sampan.oci.descriptor import Descriptor, Platform, matches, parse_platform
 from sampan.oci.digest import DiffID, Digest, short_id
 from sampan.oci.manifest import parse_manifest
 from sampan.oci.reference import Reference, is_tag, parse_reference
+
+_AUTH_REASONS = ("no basic auth credentials", "unauthorized: ", "denied: ")
 
 
 class Pusher:
@@ -43,6 +48,7 @@ class Pusher:
         self._register = register
         self._content = content
         self._registries = registries
+        self._packer = Packer(content, register)
         self.uploads = Uploads(
             content=content, sources=register.sources, settings=lambda: registries.settings
         )
@@ -66,19 +72,27 @@ class Pusher:
             SampanError: the registry's refusal, or what kept failing.
         """
         reference = _chosen(text, tag)
-        wanted = parse_platform(platform) if platform else None
+        if platform:
+            self._check_platform(reference, parse_platform(platform))
         report(progress.status(f"The push refers to repository [{reference.repository}]"))
         images = self._selected(reference)
-        for named, image in images:
-            _check_platform(named, image, wanted)
         name = Reference(reference.domain, reference.path)
         repository = self._registries.repository(name, credentials, push=True)
         target = Target(repository, name, credentials)
-        what = f"push {reference.familiar}"
-        with self._register.hold(what, images=[image for _, image in images]):
-            for named, image in images:
+        for named, image in images:
+            with ExitStack() as holds:
+                what = f"push {named.familiar}"
+                holds.enter_context(self._register.hold(what, images=[image]))
+                if self._packer.is_needed(image):
+                    holds.enter_context(self._register.hold(what))  # what is being made, too
+                    await self._packer.pack(image, report)
                 await self._push(target, named, image, report)
         self._register.tell_pushed(reference, images[0][1])
+
+    def _check_platform(self, reference: Reference, wanted: Platform) -> None:
+        for named, image in self._catalog.tags_of(reference.repository):
+            if reference.tag in (None, named.tag):
+                _check_platform(named, image, wanted)
 
     def _selected(self, reference: Reference) -> list[tuple[Reference, Image]]:
         """The tags to push, and their images."""
@@ -138,7 +152,16 @@ class Pusher:
                     self.uploads.put(target, config, short_id(config.digest), _unsaid)
                 )
         except ExceptionGroup as failures:
-            raise failures.exceptions[0] from failures
+            raise _in_dockers_words(failures.exceptions[0]) from failures
+
+
+def _in_dockers_words(failure: Exception) -> Exception:
+    """For a push dockerd says only what is wrong with the credentials, not which request told so."""
+    if isinstance(failure, RegistryFailure):
+        request, found, reason = failure.message.partition('": ')
+        if found and request.startswith(("Head ", "Post ")) and reason.startswith(_AUTH_REASONS):
+            return RegistryFailure(reason, hint=failure.hint)
+    return failure
 
 
 def _chosen(text: str, tag: str | None) -> Reference:
@@ -171,9 +194,9 @@ def _is_foreign(descriptor: Descriptor) -> bool:
     return bool(descriptor.urls) and ("nondistributable" in kind or "foreign" in kind)
 
 
-def _check_platform(named: Reference, image: Image, wanted: Platform | None) -> None:
+def _check_platform(named: Reference, image: Image, wanted: Platform) -> None:
     offered = Platform(architecture=image.architecture, os=image.os, variant=image.variant)
-    if wanted is not None and not matches(offered, wanted):
+    if not matches(offered, wanted):
         raise NotFound(
             f"image with reference {named.familiar} was found but does not provide "
             f"the specified platform ({wanted})"

@@ -24,6 +24,7 @@ from sampan.images.holds import Hold, Holds
 from sampan.images.image import Image
 from sampan.images.load import Loaded
 from sampan.images.needs import Freed, Needs, Parts
+from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import ChainID, Digest
 from sampan.oci.manifest import parse_manifest
 from sampan.oci.reference import Reference, parse_reference
@@ -154,6 +155,19 @@ class Register:
         self._rows.database.write(lambda _: self._refer(reference, image))
         self.publish()
         self.tell("tag", image, reference.familiar)
+
+    def repack(self, image: Image, manifest: Descriptor) -> None:
+        """Give an image another manifest: its layers are stored otherwise, and are the same."""
+        self._rewrite(
+            image,
+            manifest_media_type=manifest.media_type,
+            manifest_digest=manifest.digest,
+            manifest_size=manifest.size,
+            index_digest="",
+        )
+        parts = self._parts(image, self._content.read(manifest.digest))
+        self._loosen(self.needs.put(image.id, parts))
+        self.publish()
 
     def pushed(self, image: Image, reference: Reference) -> None:
         """Note that a repository has the image: `reference` names it there by digest."""

@@ -20,7 +20,7 @@ def delay_s(failures: int, error: Temporary) -> int:
         Temporary: the registry asks for more patience than anybody has.
     """
     if error.retry_after is None:
-        return min(2 ** max(0, failures - 1), _DELAY_MAX_S)
+        return min(1 << max(0, failures - 1), _DELAY_MAX_S)
     if error.retry_after > _RETRY_AFTER_MAX_S:
         raise error
     return max(1, round(error.retry_after))

@@ -32,7 +32,8 @@ from sampan.state.blob_sources import BlobSources
 ALREADY_THERE = "Layer already exists"
 SENT = "Pushed"
 
-_ATTEMPTS = 5
+_ATTEMPTS = 3
+"""Of an upload, each of which has gone on after several cuts itself."""
 _CHECKS_AT_ONCE = 8
 _MOUNT_CANDIDATES = 3
 
