@@ -20,6 +20,8 @@ from collections.abc import Callable
 from sampan.errors import InvalidArgument
 from sampan.linux import syscalls
 from sampan.oci import tar
+from sampan.snapshots import file_data
+from sampan.snapshots.directory_times import DirectoryTimes
 from sampan.snapshots.trees import remove_tree
 
 OPAQUE = b"trusted.overlay.opaque"
@@ -32,6 +34,8 @@ _OPEN_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CACHE_MAX = 128
 _SPECIAL_BITS = 0o7000
+_REPLACED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+"""What a directory's name gives that a later entry has replaced."""
 
 
 class BadLayer(InvalidArgument):
@@ -53,14 +57,20 @@ def extract(read: tar.Read, directory: str) -> int:
         for entry in reader:
             try:
                 tree.apply(entry, reader)
-            except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
-                    raise
-                raise BadLayer(f'layer entry "{entry.text_name}": {error.strerror}') from error
-            except (OverflowError, ValueError) as error:  # numbers and NULs that no call takes
-                raise BadLayer(f'layer entry "{entry.text_name}": {error}') from error
+            except (OSError, OverflowError, ValueError) as error:
+                raise _refused(entry.name, error) from error
         tree.finish()
         return tree.size
+
+
+def _refused(name: bytes, error: Exception) -> Exception:
+    """What a failure to lay out an entry is: the disk's, or that of who wrote the entry."""
+    reason: object = error  # numbers and NULs that no call takes
+    if isinstance(error, OSError):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
+            return error
+        reason = error.strerror
+    return BadLayer(f'layer entry "{os.fsdecode(name)}": {reason}')
 
 
 class _Tree:
@@ -69,7 +79,7 @@ class _Tree:
     def __init__(self, directory: str) -> None:
         self._root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._directories: dict[bytes, int] = {}
-        self._times: dict[bytes, int] = {}
+        self._times = DirectoryTimes(os.path.dirname(directory))
         self._umask = _umask()
         self.size = 0
         self._makers: dict[bytes, Callable[[tar.Entry, int, bytes], None]] = {
@@ -84,6 +94,7 @@ class _Tree:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._times.close()
         self._forget()
         os.close(self._root)
 
@@ -105,21 +116,23 @@ class _Tree:
             self._file(entry, reader, parent, base)
         elif kind == tar.DIRECTORY:
             self._make_directory(entry, parent, base)
-            self._times[path] = entry.mtime_ns
+            self._times.put(path, entry.mtime_ns)
         else:
             self._replacing(self._makers[kind], entry, parent, base)
 
     def finish(self) -> None:
         """Set the directories' times, now that nothing is created in them any more."""
-        for path, mtime_ns in self._times.items():
+        for path, mtime_ns in self._times.all():
+            if len(self._directories) >= _CACHE_MAX:
+                self._forget()
             head, _, base = path.rpartition(b"/")
             try:
                 parent = self._directory(head, create=False) if path else self._root
                 name = base or b"."
                 os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=parent, follow_symlinks=False)
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # replaced by a later entry
-        self._times.clear()
+            except OSError as error:
+                if error.errno not in _REPLACED:
+                    raise _refused(path, error) from error
 
     # -- Kinds of entries --------------------------------------------------------------------
 
@@ -131,11 +144,7 @@ class _Tree:
             self._remove(parent, base)
             fd = os.open(base, _CREATE, mode & 0o777, dir_fd=parent)
         try:
-            if entry.segments is None:
-                for piece in reader.data():
-                    _write_all(fd, piece)
-            else:
-                _write_sparse(fd, entry, reader)
+            file_data.write(fd, entry, reader.data())
             self._attributes(fd, entry)
         finally:
             os.close(fd)
@@ -253,7 +262,7 @@ class _Tree:
         os.fchown(self._root, entry.uid, entry.gid)
         os.fchmod(self._root, entry.mode)
         _set_xattrs(self._root, entry.xattrs)
-        self._times[b""] = entry.mtime_ns
+        self._times.put(b"", entry.mtime_ns)
 
     # -- Names ---------------------------------------------------------------------------------
 
@@ -369,29 +378,17 @@ def _set_xattrs(target: int | bytes, xattrs: dict[bytes, bytes]) -> None:
             else:
                 os.setxattr(target, name, value, follow_symlinks=False)
         except OSError as error:
-            if error.errno not in (errno.ENOTSUP, errno.EPERM):
-                raise
+            if error.errno in (errno.ENOTSUP, errno.EPERM):
+                continue
+            if error.errno == errno.ENOSPC and _has_room(target):  # ext4: not in the inode's block
+                text = f'no room for extended attribute "{os.fsdecode(name)}" of {len(value)} bytes'
+                raise ValueError(text) from error
+            raise
 
 
-def _write_all(fd: int, piece: memoryview) -> None:
-    while (written := os.write(fd, piece)) < len(piece):
-        piece = piece[written:]
-
-
-def _write_sparse(fd: int, entry: tar.Entry, reader: tar.TarReader) -> None:
-    segments = iter(entry.segments or ())
-    offset = length = 0
-    for piece in reader.data():
-        while piece:
-            while not length:
-                offset, length = next(segments)
-            part = piece[:length]
-            os.lseek(fd, offset, os.SEEK_SET)
-            _write_all(fd, part)
-            offset += len(part)
-            length -= len(part)
-            piece = piece[len(part) :]
-    os.ftruncate(fd, entry.size)
+def _has_room(target: int | bytes) -> bool:
+    where = target if isinstance(target, int) else os.path.dirname(target)
+    return os.statvfs(where).f_bavail > 0
 
 
 def _umask() -> int:

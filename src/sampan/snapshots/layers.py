@@ -23,6 +23,7 @@ import msgspec
 from sampan.errors import InvalidArgument, NotFound
 from sampan.oci.digest import ChainID, DiffID, Digest, chain_id, hex_of
 from sampan.oci.tar import CHUNK, Read
+from sampan.snapshots.ahead import ReadAhead
 from sampan.snapshots.extract import extract, is_opaque
 from sampan.snapshots.trees import remove_tree
 
@@ -163,9 +164,10 @@ class Layers:
             if digest is None:
                 hashing = _Hashing(read)
                 read, digest = hashing.read, hashing.digest
-            size = extract(read, tree)
-            while read(CHUNK):
-                pass  # the diff ID covers what follows the archive's end mark, too
+            with ReadAhead(read) as ahead:
+                size = extract(ahead.read, tree)
+                while ahead.read(CHUNK):
+                    pass  # the diff ID covers what follows the archive's end mark, too
             return LooseLayer(temporary, DiffID(Digest(digest())), size)
         except BaseException:
             remove_tree(temporary)
