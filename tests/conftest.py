@@ -3,6 +3,7 @@
 Options:
     --oracle           run the conformance cases on dockerd too, which has to pass them first
     --engine NAME      run them on this engine only (sampan or dockerd)
+    --kills N          how often tests/faults/test_random_kills.py kills the daemon; --seed N repeats a run
     --leaks WHICH      what counts as left behind: all (everything new on the machine), own (what bears
                        this session's name; for a machine where others work), off. Default: all in
                        continuous integration (CI=true), else own.
@@ -25,6 +26,7 @@ from support.leaks import MARK, Picture, differences
 from support.registries import Registry, TokenServer
 
 TOKEN_LENGTH = 8
+KILLS = 6
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,6 +38,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--leaks", choices=("all", "own", "off"), default=None, help="what counts as left behind"
     )
+    group.addoption("--kills", type=int, default=KILLS, help="random kills of the daemon")
+    group.addoption("--seed", type=int, default=None, help="of the random moments and choices")
 
 
 # -- the session and what it leaves ----------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -94,12 +95,14 @@ class Upkeep:
         return image
 
     def drop_old_partials(self, now_ns: int | None = None) -> list[Digest]:
-        """Delete downloads that broke off long ago and that nobody continued; return them."""
+        """Delete downloads that broke off long ago and that nobody continued, or that came another
+        way; return them."""
         limit_ns = (time.time_ns() if now_ns is None else now_ns) - PARTIAL_KEPT_S * 1_000_000_000
         old = [
             digest
             for digest, _, written_ns in self.content.partials()
-            if written_ns < limit_ns and not self.content.seen(digest)
+            if (written_ns < limit_ns or os.path.exists(self.content.path(digest)))
+            and not self.content.seen(digest)
         ]
         for digest in old:
             self.content.drop_partial(digest)
