@@ -31,27 +31,36 @@ def blocks(fd: int) -> Iterator[bytes]:
         yield data
 
 
-def write_file(path: str, chunks: Iterable[bytes]) -> None:
+def check_output(path: str, refusal: str) -> None:
+    """Refuse a path that no file can be written to, before anything is asked of the engine.
+
+    Raises:
+        CommandError: beginning with `refusal`.
+    """
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise CommandError(
+            f"{refusal}: invalid output path: stat {folder}: no such file or directory"
+        )
+    if os.path.isdir(path):
+        raise CommandError(f"{refusal}: cannot write to {path}: it is a directory")
+
+
+def write_file(path: str, chunks: Iterable[bytes], refusal: str = "failed to save image") -> None:
     """Write `chunks` to `path` by way of a temporary file beside it: whole or not at all.
 
     Raises:
         CommandError: the directory cannot be written.
     """
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        raise CommandError(
-            f"failed to save image: invalid output path: stat {folder}: no such file or directory"
-        )
-    if os.path.isdir(path):
-        raise CommandError(f"failed to save image: cannot write to {path}: it is a directory")
-    partial = os.path.join(folder, f".docker_temp_{os.getpid()}")
+    check_output(path, refusal)
+    partial = os.path.join(os.path.dirname(path) or ".", f".docker_temp_{os.getpid()}")
     try:
         with open(partial, "xb") as file:
             for chunk in chunks:
                 file.write(chunk)
         os.replace(partial, path)
     except OSError as error:
-        raise CommandError(f"failed to save image: {error}") from None
+        raise CommandError(f"{refusal}: {error}") from None
     finally:
         if os.path.exists(partial):
             os.unlink(partial)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sampan.cli import listing, units
 from sampan.cli.client import query
 from sampan.cli.commands.ps import FORMAT_USAGE
+from sampan.cli.failures import CommandError
 from sampan.cli.flags import filters_json
 
 TYPE_CHECKING = False
@@ -20,6 +21,7 @@ FLAGS = (
     ("format", "", "string", "", FORMAT_USAGE),
     ("no-trunc", "", "bool", "", "Don't truncate output"),
     ("quiet", "q", "bool", "", "Only show image IDs"),
+    ("tree", "", "bool", "", "List multi-platform images as a tree"),
 )
 
 COLUMNS = ("Repository", "Tag", "ID", "CreatedSince", "Size")
@@ -84,6 +86,8 @@ KIND = listing.Kind(
 def run(call: Call) -> int:
     """List images, a line for each name."""
     form = call.text("format")
+    if call.on("tree"):
+        return _tree(call)
     listing.warn_about_quiet(call)
     filters = call.pairs("filter")
     if call.args:
@@ -99,6 +103,26 @@ def run(call: Call) -> int:
         quiet=call.on("quiet"),
         truncate=not call.on("no-trunc"),
     )
+    return 0
+
+
+def _tree(call: Call) -> int:
+    """The images with their platforms.
+
+    Raises:
+        CommandError: a flag of the table was given, in docker's words.
+    """
+    for flag in ("quiet", "no-trunc", "digests", "format"):
+        if call[flag]:
+            shown = "show-digest" if flag == "digests" else flag  # docker's word
+            raise CommandError(f"--{shown} is not yet supported with --tree")
+    from sampan.cli import image_tree
+
+    filters = call.pairs("filter")
+    if call.args:
+        filters.append(("reference", call.args[0]))
+    path = "/images/json" + query(all=call.on("all"), filters=filters_json(filters), manifests=True)
+    image_tree.show(call.client.call("GET", path), untagged=call.on("all"))
     return 0
 
 
