@@ -40,7 +40,10 @@ COMMANDS: dict[str, CommandRow] = {
     "inspect": ("inspect [OPTIONS] NAME|ID [NAME|ID...]", "Return low-level information on Docker objects", (1, -1), "inspect", (), False),
     "kill": ("kill [OPTIONS] CONTAINER [CONTAINER...]", "Kill one or more running containers", (1, -1), "kill", ("container kill",), False),
     "load": ("load [OPTIONS]", "Load an image from a tar archive or STDIN", (0, 0), "load", ("image load",), False),
+    "login": ("login [OPTIONS] [SERVER]", "Authenticate to a registry; to Docker Hub if no server is specified", (0, 1), "login", (), False),
+    "logout": ("logout [SERVER]", "Log out from a registry; from Docker Hub if no server is specified", (0, 1), "logout", (), False),
     "logs": ("logs [OPTIONS] CONTAINER", "Fetch the logs of a container", (1, 1), "logs", ("container logs",), False),
+    "manifest inspect": ("manifest inspect [OPTIONS] [MANIFEST_LIST] MANIFEST", "Display an image manifest, or manifest list", (1, 2), "manifest_inspect", (), False),
     "pause": ("pause CONTAINER [CONTAINER...]", "Pause all processes within one or more containers", (1, -1), "pause", ("container pause",), False),
     "ps": ("ps [OPTIONS]", "List containers", (0, 0), "ps", ("container ls", "container list", "container ps"), False),
     "pull": ("pull [OPTIONS] NAME[:TAG|@DIGEST]", "Download an image from a registry", (1, 1), "pull", ("image pull",), False),
@@ -51,6 +54,7 @@ COMMANDS: dict[str, CommandRow] = {
     "rmi": ("rmi [OPTIONS] IMAGE [IMAGE...]", "Remove one or more images", (1, -1), "rmi", ("image rm", "image remove"), False),
     "run": ("run [OPTIONS] IMAGE [COMMAND] [ARG...]", "Create and run a new container from an image", (1, -1), "run", ("container run",), True),
     "save": ("save [OPTIONS] IMAGE [IMAGE...]", "Save one or more images to a tar archive (streamed to STDOUT by default)", (1, -1), "save", ("image save",), False),
+    "search": ("search [OPTIONS] TERM", "Search Docker Hub for images", (1, 1), "search", (), False),
     "start": ("start [OPTIONS] CONTAINER [CONTAINER...]", "Start one or more stopped containers", (1, -1), "start", ("container start",), False),
     "stop": ("stop [OPTIONS] CONTAINER [CONTAINER...]", "Stop one or more running containers", (1, -1), "stop", ("container stop",), False),
     "system df": ("system df [OPTIONS]", "Show docker disk usage", (0, 0), "df", (), False),
@@ -66,6 +70,7 @@ COMMON = ("run", "exec", "ps", "pull", "images", "version", "info", "enter")
 MANAGEMENT = {
     "container": "Manage containers",
     "image": "Manage images",
+    "manifest": "Look into registries at manifests and manifest lists",
     "system": "Manage the engine",
 }
 
