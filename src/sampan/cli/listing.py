@@ -37,6 +37,11 @@ class Kind:
         self.headings = headings
         self.raw = raw
 
+    @property
+    def type_name(self) -> str:
+        """Go's name of the type, for docker's messages; `context` may name its package."""
+        return f"*{self.context}" if "." in self.context else f"*formatter.{self.context}"
+
 
 class Subject:
     """An object of a list as a template sees it: `.Name` is a field, `.Label "x"` a method."""
@@ -69,7 +74,7 @@ class Subject:
 
     @property
     def type_name(self) -> str:
-        return f"*formatter.{self.kind.context}"
+        return self.kind.type_name
 
 
 class Headings:
@@ -114,7 +119,7 @@ class Blank:
 
     @property
     def type_name(self) -> str:
-        return f"*formatter.{self.kind.context}"
+        return self.kind.type_name
 
 
 def warn_about_quiet(call: Call) -> None:

@@ -107,6 +107,8 @@ def _dispatch(argv: Sequence[str], environ: dict[str, str]) -> int:
         error.hint = f"Run '{PROGRAM} --help' for more information"
         raise
     _refuse_globals(top)
+    if top["config"]:  # where the credentials of registries are
+        environ["DOCKER_CONFIG"] = os.environ["DOCKER_CONFIG"] = str(top["config"])
     if top["version"]:
         from sampan import __version__
 
