@@ -129,6 +129,11 @@ class Call:
 
     def complain(self, text: str) -> None:
         """A line to standard error, behind what standard output has been told."""
-        sys.stdout.flush()
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+        complain(text)
+
+
+def complain(text: str) -> None:
+    """`Call.complain` for what is not given a call."""
+    sys.stdout.flush()
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

@@ -7,9 +7,9 @@ had; a symbolic link to it stays one.
 from __future__ import annotations
 
 import os
-import sys
 
 from sampan.cli import jsontext
+from sampan.cli.call import complain
 from sampan.cli.failures import CommandError
 
 TYPE_CHECKING = False
@@ -87,6 +87,5 @@ def _write(fd: int, name: str, data: bytes) -> None:
 
 
 def _unreadable(name: str, why: str) -> dict[str, Any]:
-    sys.stdout.flush()
-    sys.stderr.write(f"WARNING: Error parsing config file ({name}): {why}\n")
+    complain(f"WARNING: Error parsing config file ({name}): {why}")
     return {}

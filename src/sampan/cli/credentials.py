@@ -7,9 +7,9 @@ kept("https://index.docker.io/v1/", environ)      # docker's AuthConfig, or None
 from __future__ import annotations
 
 import os
-import sys
 
 from sampan.cli import config_file
+from sampan.cli.call import complain
 from sampan.cli.failures import CommandError
 
 TYPE_CHECKING = False
@@ -25,7 +25,6 @@ _UNENCRYPTED = """
 WARNING! Your credentials are stored unencrypted in '{path}'.
 Configure a credential helper to remove this warning. See
 https://docs.docker.com/go/credential-store/
-
 """
 
 
@@ -134,8 +133,7 @@ def keep(server: str, config: dict[str, str], environ: Mapping[str, str]) -> Non
     content["auths"] = {**auths, server: entry}
     config_file.save(environ, content)
     if not helper and not token:
-        sys.stdout.flush()
-        sys.stderr.write(_UNENCRYPTED.format(path=config_file.path(environ)))
+        complain(_UNENCRYPTED.format(path=config_file.path(environ)))
 
 
 def forget(server: str, environ: Mapping[str, str]) -> list[str]:
