@@ -23,6 +23,8 @@ from sampan.images.commit import Commit, commit_layer
 from sampan.images.distribution.client import Registries
 from sampan.images.distribution.credentials import Credentials
 from sampan.images.distribution.settings import RegistrySettings
+from sampan.images.distribution.transport import Transport
+from sampan.images.download import opened
 from sampan.images.flat import import_tree, new_defaults
 from sampan.images.history import history
 from sampan.images.host import host_image, refuse_reserved
@@ -221,6 +223,41 @@ class Images:
             loaded = await consume(chunks, work)
             image, _ = self._register.register(loaded, "import")
             self._register.flush()
+        return image
+
+    async def import_url(
+        self,
+        url: str,
+        *,
+        reference: str | None,
+        changes: Sequence[str] = (),
+        message: str = "",
+        platform: str | None = None,
+        progress: Progress,
+    ) -> Image:
+        """`import_` of what is behind a URL; `progress` gets Docker's stream messages, on the loop.
+
+        Raises:
+            InvalidArgument: as `import_`, or it is no URL of http or https.
+            SampanError: what the server or the network refused.
+        """
+        if reference:
+            self.target(reference)
+        new_defaults(changes)
+        transport = Transport(lambda: self.registries.settings)
+        try:
+            async with opened(url, transport) as archive:
+                progress({"status": f"Downloading from {archive.url}"})
+                image = await self.import_(
+                    archive.chunks(progress),
+                    reference=reference,
+                    changes=changes,
+                    message=message or f"Imported from {archive.url}",
+                    platform=platform,
+                )
+        finally:
+            await transport.close()
+        progress({"status": image.id})
         return image
 
     async def commit(self, pieces: Iterator[bytes], parent: Image, commit: Commit) -> Image:

@@ -13,7 +13,7 @@ from sampan.api.progress import Progress
 from sampan.api.registry_auth import HEADER, credentials_from, credentials_of
 from sampan.api.router import Route
 from sampan.api.server import Handler
-from sampan.errors import InvalidArgument, Unsupported
+from sampan.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -56,18 +56,31 @@ class ImageTransferRoutes:
         )
 
     async def _import(self, call: Call) -> web.StreamResponse:
+        """From the body (`fromSrc=-`), or from a URL that the engine fetches."""
         source = call.text("fromSrc")
-        if source != "-":
-            raise Unsupported("importing from a URL is not supported yet; send the tar as body")
         repository, tag = call.text("repo"), call.text("tag")
-        image = await self._images.import_(
-            call.chunks(),
-            reference=(f"{repository}:{tag}" if tag else repository) or None,
-            changes=call.texts("changes"),
-            message=call.text("message"),
-            platform=call.text("platform") or None,
+        reference = (f"{repository}:{tag}" if tag else repository) or None
+        platform = platform_text(call.text("platform"))
+        if source == "-":
+            image = await self._images.import_(
+                call.chunks(),
+                reference=reference,
+                changes=call.texts("changes"),
+                message=call.text("message"),
+                platform=platform,
+            )
+            return answers.document({"status": image.id})
+        progress = Progress(call)
+        return await progress.run(
+            self._images.import_url(
+                source,
+                reference=reference,
+                changes=call.texts("changes"),
+                message=call.text("message"),
+                platform=platform,
+                progress=progress.report,
+            )
         )
-        return answers.document({"status": image.id})
 
     async def push(self, call: Call) -> web.StreamResponse:
         """Push the tag of the query or of the name; without any, all tags of the repository."""
