@@ -175,6 +175,9 @@ class ContentStore:
                 os.rename(self.path(digest), retired)
             except FileNotFoundError:
                 return None
+            except OSError:  # a full disk may have no room for another name
+                os.unlink(self.path(digest))
+                return None
             return retired
 
     def seen(self, digest: Digest) -> bool:
@@ -215,9 +218,14 @@ class ContentStore:
 
     def _replace(self, name: str, data: bytes) -> None:
         temporary = os.path.join(self._ingest, name)
-        with open(temporary, "wb") as file:
-            file.write(data)
-        os.rename(temporary, os.path.join(self.root, name))
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+            os.rename(temporary, os.path.join(self.root, name))
+        except OSError:
+            if os.path.lexists(temporary):
+                os.unlink(temporary)
+            raise
 
     def _drop_leftovers(self) -> None:
         for name in os.listdir(self._ingest):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 import msgspec
 
 from sampan.content.store import ContentStore
-from sampan.errors import InvalidArgument, NotFound
+from sampan.errors import InvalidArgument, NotFound, RuntimeFailure
 from sampan.images import save as saving
 from sampan.images.catalog import Catalog
 from sampan.images.holds import Hold, Holds
@@ -103,8 +104,7 @@ class Register:
         record = row.record
         identity = Digest(row.id)
         image = Image(self._content.read_verified(identity), identity, record)
-        data = self._content.read_verified(Digest(record.manifest_digest))
-        parts = self._parts(image, data)
+        parts = self._parts(identity, image.chain_id, record)
         for digest, size in parts.blobs.items():
             if self._content.size(digest) != size:
                 raise InvalidArgument(f"content {digest} is cut short")
@@ -113,21 +113,23 @@ class Register:
             image.size = sum(layer.size for layer in stack)
         return image, parts
 
-    def _parts(self, image: Image, manifest: bytes) -> Parts:
+    def _parts(self, identity: Digest, chain: ChainID | None, record: ImageRecord) -> Parts:
         """What an image needs: its layers' blobs, its config, its manifest, and the index that it
         was chosen from.
 
         Raises:
-            NotFound: the index is not there.
+            NotFound, DigestMismatch: the manifest or the index is not there, or damaged.
         """
-        parsed = parse_manifest(manifest)
+        manifest = Digest(record.manifest_digest)
+        data = self._content.read_verified(manifest)
+        parsed = parse_manifest(data)
         blobs = {layer.digest: layer.size for layer in parsed.layers}
-        blobs[image.id] = parsed.config.size
-        blobs[Digest(image.record.manifest_digest)] = len(manifest)
-        if image.record.index_digest:
-            index = Digest(image.record.index_digest)
+        blobs[identity] = parsed.config.size
+        blobs[manifest] = len(data)
+        if record.index_digest:
+            index = Digest(record.index_digest)
             blobs[index] = self._content.size(index)
-        return Parts(blobs, image.chain_id)
+        return Parts(blobs, chain)
 
     # -- Naming -----------------------------------------------------------------------------------
 
@@ -135,15 +137,18 @@ class Register:
         """Name what was put in place: rows, catalog, events (with None: no event).
 
         Returns the image, and which images had its names before.
+
+        Raises:
+            RuntimeFailure: stage `database`; nothing has changed.
         """
         image = self.catalog.by_id(loaded.id)
+        record = _record(loaded, image.record if image is not None else None)
         if image is None:
-            image = Image(loaded.config, loaded.id, _record(loaded, None), size=loaded.size)
-        image.record = _record(loaded, image.record)
-        parts = self._parts(image, self._content.read(loaded.manifest.digest))
-        previous = self._rows.database.write(lambda _: self._add(image, loaded.references))
-        self._loosen(self.needs.put(image.id, parts))
+            image = Image(loaded.config, loaded.id, record, size=loaded.size)
+        parts = self._parts(image.id, image.chain_id, record)
         self._snapshots.warm(image.parent)
+        previous = self._name(image, record, loaded.references)
+        self._loosen(self.needs.put(image.id, parts))
         self.publish()
         if action is not None:
             for name in [reference.familiar for reference in loaded.references] or [image.id]:
@@ -151,9 +156,12 @@ class Register:
         return image, previous
 
     def tag(self, reference: Reference, image: Image) -> None:
-        """Give an image a further name."""
-        self._rows.database.write(lambda _: self._refer(reference, image))
-        self.publish()
+        """Give an image a further name.
+
+        Raises:
+            RuntimeFailure: stage `database`; nothing has changed.
+        """
+        self.refer([reference], image)
         self.tell("tag", image, reference.familiar)
 
     def repack(self, image: Image, manifest: Descriptor) -> None:
@@ -165,60 +173,67 @@ class Register:
             manifest_size=manifest.size,
             index_digest="",
         )
-        parts = self._parts(image, self._content.read(manifest.digest))
+        parts = self._parts(image.id, image.chain_id, image.record)
         self._loosen(self.needs.put(image.id, parts))
         self.publish()
 
     def pushed(self, image: Image, reference: Reference) -> None:
         """Note that a repository has the image: `reference` names it there by digest."""
-
-        def change(_: Database) -> None:
-            self._rows.refer(str(reference), image.id)
-            self._note_source(reference, image)
-
-        self._rows.database.write(change)
-        self.catalog.refer(reference, image)
+        self._name(image, image.record, [reference])
 
     def refer(self, references: Iterable[Reference], image: Image) -> None:
-        """Give an image those of the names that it does not have; nobody is told."""
-        new = [reference for reference in references if reference not in image.references]
-        if new:
-            self._rows.database.write(lambda _: [self._refer(item, image) for item in new])
-            self.publish()
+        """Give an image these names; nobody is told.
 
-    def _add(self, image: Image, references: Sequence[Reference]) -> dict[str, Image]:
-        """Inside a transaction: the image and its names; returns who had the names before."""
-        self._rows.put(ImageRow(image.id, image.created_ns, image.record))
+        Raises:
+            RuntimeFailure: stage `database`; nothing has changed.
+        """
+        record = msgspec.structs.replace(image.record, tagged_ns=time.time_ns())
+        self._name(image, record, list(references))
+        self.publish()
+
+    def _name(
+        self, image: Image, record: ImageRecord, references: Sequence[Reference]
+    ) -> dict[str, Image]:
+        """Write an image and names of it in one transaction, then put them into the catalog.
+
+        Returns which images had the names before.
+        """
+
+        def write(_: Database) -> None:
+            self._rows.put(ImageRow(image.id, image.created_ns, record))
+            for reference in references:
+                self._rows.refer(str(reference), image.id)
+                self._note_source(reference, record)
+
+        with _written(image):
+            self._rows.database.write(write)
+        image.record = record
         self.catalog.add(image)
         previous = {}
         for reference in references:
-            before = self._refer(reference, image)
+            before = self.catalog.refer(reference, image)
             if before is not None:
                 previous[reference.familiar] = before
         return previous
 
-    def _refer(self, reference: Reference, image: Image) -> Image | None:
-        self._rows.refer(str(reference), image.id)
-        self._rewrite(image, tagged_ns=time.time_ns())
-        self._note_source(reference, image)
-        return self.catalog.refer(reference, image)
-
-    def _note_source(self, reference: Reference, image: Image) -> None:
+    def _note_source(self, reference: Reference, record: ImageRecord) -> None:
         """An image that has a name by digest is in that repository, and so are its layers."""
         if reference.digest:
-            manifest = parse_manifest(self._content.read(Digest(image.record.manifest_digest)))
+            manifest = parse_manifest(self._content.read(Digest(record.manifest_digest)))
             self.sources.note({layer.digest for layer in manifest.layers}, reference.repository)
 
     def untag(self, image: Image, reference: Reference) -> dict[str, str]:
         """Take one name away; say so in Docker's words."""
-        self._rows.unrefer(str(reference))
+        with _written(image):
+            self._rows.unrefer(str(reference))
         self.catalog.unrefer(reference)
         self.tell("untag", image, image.id)
         return {"Untagged": reference.familiar}
 
     def delete(self, image: Image) -> list[dict[str, str]]:
         """Delete an image without names, and what only it needed."""
-        self._rows.delete(image.id)
+        with _written(image):
+            self._rows.delete(image.id)
         self.catalog.remove(image)
         self.tell("delete", image, image.id)
         freed = self.needs.drop(image.id)
@@ -237,8 +252,15 @@ class Register:
     def use(self, image: Image) -> None:
         """Note that an image was used now: a container was made from it."""
         now_ns = time.time_ns()
-        if self.catalog.by_id(image.id) is image and (now_ns - image.record.used_ns > _USE_STEP_NS):
-            self._rewrite(image, used_ns=now_ns)
+        if self.catalog.by_id(image.id) is not image:
+            return  # the machine's own root
+        if now_ns - image.record.used_ns > _USE_STEP_NS:
+            try:
+                self._rewrite(image, used_ns=now_ns)
+            except (
+                RuntimeFailure
+            ) as failure:  # it goes a little earlier when the budget is exceeded
+                log.error("images: the time of the last use is not kept: %s", failure.message)
 
     def pin(self, image: Image, pinned: bool) -> None:
         """Say whether the image stays when the disk budget is exceeded."""
@@ -246,8 +268,10 @@ class Register:
             self._rewrite(image, pinned=pinned)
 
     def _rewrite(self, image: Image, **changes: object) -> None:
-        image.record = msgspec.structs.replace(image.record, **changes)
-        self._rows.put(ImageRow(image.id, image.created_ns, image.record))
+        record = msgspec.structs.replace(image.record, **changes)
+        with _written(image):
+            self._rows.put(ImageRow(image.id, image.created_ns, record))
+        image.record = record
 
     # -- Collecting -------------------------------------------------------------------------------
 
@@ -310,16 +334,28 @@ class Register:
             if not self.needs.needs_blob(digest) and (path := self._content.retire(digest)):
                 retired.append(path)
         for chain in list(self._loose_layers):
-            if not self._snapshots.layers.seen(chain):
-                self._loose_layers.discard(chain)
+            if self._snapshots.layers.seen(chain):
+                continue
+            try:
                 self._snapshots.release(chain, self.needs.needs_chain)
+            except OSError as error:  # a full disk may have no room for a name in trash/
+                log.warning("images: layer %s could not be deleted yet: %s", chain, error)
+            else:
+                self._loose_layers.discard(chain)
         if retired:
             _unlink_soon(retired)
 
     def publish(self) -> None:
-        """Bring the layout's index.json up to date, for tools that read the store."""
+        """Bring the layout's index.json up to date, for tools that read the store.
+
+        The rows are what counts: where the disk is full, index.json stays as it is until the next
+        change.
+        """
         selections = [saving.Selection(image, image.references) for image in self.catalog]
-        self._content.write_index(saving.layout_index(selections))
+        try:
+            self._content.write_index(saving.layout_index(selections))
+        except OSError as error:
+            log.error("images: index.json is not up to date: %s", error.strerror)
 
     def tell(self, action: str, image: Image, name: str) -> None:
         """Emit an event; its attributes are the labels, and the name it happened under."""
@@ -339,6 +375,20 @@ class Register:
         """Have what was added written to the disk soon, without anybody waiting for it."""
         flushing = asyncio.get_running_loop().run_in_executor(None, self._content.sync)
         flushing.add_done_callback(_report_flush)
+
+
+@contextmanager
+def _written(image: Image) -> Iterator[None]:
+    """Turn what SQLite says of a full or broken disk into a failure with a name."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        name = image.references[0].familiar if image.references else image.id
+        raise RuntimeFailure(
+            "database",
+            f"image {name} cannot be written to the database: {error}",
+            hint="is the disk full?",
+        ) from error
 
 
 def _record(loaded: Loaded, before: ImageRecord | None) -> ImageRecord:

@@ -7,7 +7,7 @@ layer is the sum of its regular files, as Docker counts, of a blob its length.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from sampan.images.image import Image
@@ -37,13 +37,15 @@ class Space:
 
     def of_layers(self, images: Iterable[Image]) -> int:
         """The bytes of these images' layers, each once."""
-        seen: dict[ChainID, int] = {}
+        seen: set[ChainID] = set()
+        total = 0
         for image in images:
-            for layer in self.stack(image.chain_id):
+            for layer in self.stack(image.parent):
                 if layer.chain in seen:
                     break  # and so is all below it
-                seen[layer.chain] = layer.size
-        return sum(seen.values())
+                seen.add(layer.chain)
+                total += layer.size
+        return total
 
     def of(self, images: Iterable[Image]) -> int:
         """The bytes that these images need, each once."""
@@ -56,39 +58,44 @@ class Space:
 
     def by_image(self) -> dict[str, ImageSpace]:
         """Every image's part, by its ID."""
-        uses = self.layer_uses()
-        return {image.id: self._of_image(image, uses) for image in self._images}
+        stacks = {image.id: self.stack(image.parent) for image in self._images}
+        uses = Counter(layer.chain for stack in stacks.values() for layer in stack)
+        return {
+            identity: self._of_image(identity, stack, uses) for identity, stack in stacks.items()
+        }
 
     def layer_uses(self) -> Counter[ChainID]:
         """By how many images each layer is used."""
-        return Counter(
-            layer.chain for image in self._images for layer in self.stack(image.chain_id)
-        )
+        return Counter(layer.chain for image in self._images for layer in self.stack(image.parent))
 
     def users_of_layer(self, chain: ChainID) -> list[Image]:
         """The images that have this layer in their stack."""
         return [
             image
             for image in self._images
-            if any(layer.chain == chain for layer in self.stack(image.chain_id))
+            if any(layer.chain == chain for layer in self.stack(image.parent))
         ]
 
-    def stack(self, chain: ChainID | None) -> Iterator[Layer]:
+    def stack(self, chain: str | None) -> list[Layer]:
         """The layers of a chain, top first, as far as they exist."""
-        layer = self._layers.find(chain) if chain else None
+        found: list[Layer] = []
+        find = self._layers.find
+        layer = find(ChainID(chain)) if chain else None
         while layer is not None:
-            yield layer
-            layer = self._layers.find(layer.parent) if layer.parent else None
+            found.append(layer)
+            layer = find(layer.parent) if layer.parent is not None else None
+        return found
 
-    def _of_image(self, image: Image, uses: Counter[ChainID]) -> ImageSpace:
+    def _of_image(self, identity: str, stack: list[Layer], uses: Counter[ChainID]) -> ImageSpace:
         size = shared = 0
-        for layer in self.stack(image.chain_id):
+        for layer in stack:
             size += layer.size
             if uses[layer.chain] > 1:
                 shared += layer.size
-        parts = self._needs.parts(image.id)
-        for digest, length in (parts.blobs if parts is not None else {}).items():
-            size += length
-            if self._needs.is_shared(digest):
-                shared += length
+        parts = self._needs.parts(identity)
+        if parts is not None:
+            for digest, length in parts.blobs.items():
+                size += length
+                if self._needs.is_shared(digest):
+                    shared += length
         return ImageSpace(size, shared)
