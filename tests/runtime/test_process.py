@@ -9,12 +9,55 @@ from typing import Any
 import pytest
 
 from sampan.errors import RuntimeFailure
-from sampan.linux import pidfd
+from sampan.linux import pidfd, vfork
 from sampan.runtime import process
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 
 Bundle = Any
+
+
+@pytest.fixture(params=["shared", "copied"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How the process begins: on the memory of the one that makes it, or on a copy."""
+    if request.param == "copied":
+        monkeypatch.setattr(vfork, "available", lambda: False)
+    elif not vfork.available():
+        pytest.skip("no code for this machine")
+    return str(request.param)
+
+
+def test_starts_clean(bundle: Bundle) -> None:
+    """No signal ignored or blocked, a session of its own, the capabilities and the filter asked for."""
+    bundle.config["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat", "vfork"], "action": "SCMP_ACT_ERRNO"}],
+    }
+    container = bundle.start("sleep", "1000")
+    show = "grep -E '^(Sig(Blk|Ign)|CapEff|CapBnd|Seccomp)' /proc/self/status; mkdir /tmp/x; cut -d' ' -f6 /proc/$$/stat"
+    got = bundle.execute(container, "sh", "-c", show)
+    fields = dict(line.split(":\t") for line in got.lines if ":\t" in line)
+    assert fields["SigBlk"] == fields["SigIgn"] == "0" * 16
+    assert fields["Seccomp"] == "2"
+    assert fields["CapEff"] == fields["CapBnd"]
+    assert int(got.lines[-1]) > 1
+    assert not os.path.exists(f"{bundle.path}/upper/tmp/x")
+
+
+@pytest.mark.parametrize("privileges", [False, True])
+def test_filter_for_an_ordinary_user(bundle: Bundle, privileges: bool) -> None:
+    """Without no_new_privs loading it takes CAP_SYS_ADMIN, of which nothing stays."""
+    bundle.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW"}
+    container = bundle.start("sleep", "1000")
+    got = bundle.execute(
+        container,
+        *("grep", "-E", "^(CapPrm|CapEff|Seccomp|NoNewPrivs):", "/proc/self/status"),
+        user={"uid": 1000, "gid": 1000},
+        noNewPrivileges=privileges,
+    )
+    fields = dict(line.split(":\t") for line in got.lines)
+    assert fields["CapPrm"] == fields["CapEff"] == "0" * 16
+    assert (fields["Seccomp"], fields["NoNewPrivs"]) == ("2", str(int(privileges)))
 
 
 def test_joins_every_namespace_and_the_cgroup(bundle: Bundle) -> None:
@@ -77,7 +120,11 @@ def test_limits_are_the_containers(bundle: Bundle) -> None:
 
 def test_terminal(bundle: Bundle) -> None:
     container = bundle.start("sleep", "1000")
-    raw = {**bundle.process, "args": ["sh", "-c", "tty; stty size"], "terminal": True}
+    raw = {
+        **bundle.process,
+        "args": ["sh", "-c", "tty; stty size; : </dev/tty && echo controlling"],
+        "terminal": True,
+    }
     raw["consoleSize"] = {"height": 12, "width": 34}
     done = process.execute(container.pid, raw, config=bundle.config, stdio=None)
     assert done.console_fd is not None
@@ -88,7 +135,7 @@ def test_terminal(bundle: Bundle) -> None:
         except OSError as error:
             assert error.errno == errno.EIO
             break
-    assert data == b"/dev/pts/0\r\n12 34\r\n"
+    assert data == b"/dev/pts/0\r\n12 34\r\ncontrolling\r\n"
     os.waitpid(done.pid, 0)
     os.close(done.pidfd)
     os.close(done.console_fd)

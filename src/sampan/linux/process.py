@@ -7,6 +7,7 @@ import fcntl
 import os
 
 from sampan.linux import syscalls as sys
+from sampan.linux import vfork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -120,6 +121,18 @@ def clone(
         else:
             _after_fork_parent()
     return pid, pidfd
+
+
+def clone_program(
+    calls: Sequence[tuple[str, int, *tuple[object, ...]]], *, cgroup_fd: int = -1
+) -> vfork.Child:
+    """`linux.vfork.clone`, as a child of whom `clone` makes children of.
+
+    Raises:
+        OSError: see there.
+    """
+    flags, exit_signal = (sys.CLONE_PARENT, 0) if _for_parent else (0, sys.SIGCHLD)
+    return vfork.clone(calls, flags=flags, exit_signal=exit_signal, cgroup_fd=cgroup_fd)
 
 
 def argument_area() -> tuple[int, int]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import struct
 
 from sampan.errors import RuntimeFailure
 from sampan.linux.syscalls import SYS_seccomp, check, libc
@@ -66,29 +65,46 @@ def load(program: bytes, flags: Sequence[str] | None = None) -> int | None:
     Raises:
         RuntimeFailure: an unknown flag, or the kernel refuses.
     """
+    mode, bits, filter = load_arguments(program, flags)
+    try:
+        result = check(libc.syscall(SYS_seccomp, mode, bits, ctypes.byref(filter)), "seccomp")
+    except OSError as error:
+        raise load_failure(error) from error
+    return result if bits & FLAGS[NEW_LISTENER] else None
+
+
+class Filter(ctypes.Structure):
+    """struct sock_fprog of linux/filter.h."""
+
+    _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p)]
+
+
+def load_arguments(program: bytes, flags: Sequence[str] | None) -> tuple[int, int, Filter]:
+    """What `load` gives to seccomp(2).
+
+    Raises:
+        RuntimeFailure: an unknown flag, or no program.
+    """
     names = ("SECCOMP_FILTER_FLAG_SPEC_ALLOW",) if flags is None else flags
     bits = 0
     for name in names:
         if name not in FLAGS:
             raise RuntimeFailure("seccomp", f"unknown seccomp flag {name!r}")
         bits |= FLAGS[name]
-    listen = bool(bits & FLAGS[NEW_LISTENER])
-    if listen and bits & FLAGS["SECCOMP_FILTER_FLAG_TSYNC"]:
+    if bits & FLAGS[NEW_LISTENER] and bits & FLAGS["SECCOMP_FILTER_FLAG_TSYNC"]:
         bits |= SECCOMP_FILTER_FLAG_TSYNC_ESRCH
     if not program or len(program) % 8:
         raise RuntimeFailure("seccomp", "the compiled seccomp program is damaged")
-    text = ctypes.create_string_buffer(program, len(program))
-    # struct sock_fprog: the compiler aligns the pointer
-    arguments = struct.pack("@HP", len(program) // 8, ctypes.addressof(text))
-    try:
-        result = check(
-            libc.syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, bits, arguments), "seccomp"
-        )
-    except OSError as error:
-        raise RuntimeFailure(
-            "seccomp", f"load the seccomp filter: {error.strerror}", errno=error.errno
-        ) from error
-    return result if listen else None
+    filter = Filter(len(program) // 8)
+    filter.text = ctypes.create_string_buffer(program, len(program))  # lives as long as it
+    filter.instructions = ctypes.addressof(filter.text)
+    return SECCOMP_SET_MODE_FILTER, bits, filter
+
+
+def load_failure(error: OSError) -> RuntimeFailure:
+    """The kernel's refusal of a program."""
+    reason = os.strerror(error.errno or 0)
+    return RuntimeFailure("seccomp", f"load the seccomp filter: {reason}", errno=error.errno)
 
 
 def uses_notify(profile: Mapping[str, Any]) -> bool:

@@ -30,18 +30,22 @@ _NUMBERS: dict[str, dict[str, int]] = {
         "bpf": 321,
         "capget": 125,
         "capset": 126,
+        "execve": 59,
         "execveat": 322,
+        "ioctl": 16,
         "ioprio_get": 252,
         "ioprio_set": 251,
         "keyctl": 250,
         "memfd_create": 319,
         "personality": 135,
         "pivot_root": 155,
+        "prctl": 157,
         "prlimit64": 302,
         "rt_sigaction": 13,
         "sched_setattr": 314,
         "seccomp": 317,
         "setns": 308,
+        "setsid": 112,
         "unshare": 272,
     },
     "aarch64": {
@@ -49,18 +53,22 @@ _NUMBERS: dict[str, dict[str, int]] = {
         "bpf": 280,
         "capget": 90,
         "capset": 91,
+        "execve": 221,
         "execveat": 281,
+        "ioctl": 29,
         "ioprio_get": 31,
         "ioprio_set": 30,
         "keyctl": 219,
         "memfd_create": 279,
         "personality": 92,
         "pivot_root": 41,
+        "prctl": 167,
         "prlimit64": 261,
         "rt_sigaction": 134,
         "sched_setattr": 274,
         "seccomp": 277,
         "setns": 268,
+        "setsid": 157,
         "unshare": 97,
     },
 }
@@ -74,18 +82,22 @@ SYS_add_key = _number["add_key"]
 SYS_bpf = _number["bpf"]
 SYS_capget = _number["capget"]
 SYS_capset = _number["capset"]
+SYS_execve = _number["execve"]
 SYS_execveat = _number["execveat"]
+SYS_ioctl = _number["ioctl"]
 SYS_ioprio_get = _number["ioprio_get"]
 SYS_ioprio_set = _number["ioprio_set"]
 SYS_keyctl = _number["keyctl"]
 SYS_memfd_create = _number["memfd_create"]
 SYS_personality = _number["personality"]
 SYS_pivot_root = _number["pivot_root"]
+SYS_prctl = _number["prctl"]
 SYS_prlimit64 = _number["prlimit64"]
 SYS_rt_sigaction = _number["rt_sigaction"]
 SYS_sched_setattr = _number["sched_setattr"]
 SYS_seccomp = _number["seccomp"]
 SYS_setns = _number["setns"]
+SYS_setsid = _number["setsid"]
 SYS_unshare = _number["unshare"]
 SYS_pidfd_send_signal = 424
 SYS_open_tree = 428
@@ -220,11 +232,12 @@ def check(result: int, call: str, path: Path | None = None) -> int:
     """
     if result < 0:
         number = ctypes.get_errno()
-        raise _error(number, call, path)
+        raise failure(number, call, path)
     return result
 
 
-def _error(number: int, call: str, path: Path | None) -> OSError:
+def failure(number: int, call: str, path: Path | None = None) -> OSError:
+    """The OSError of an error's number, for calls that return it."""
     text = f"{call}: {os.strerror(number)}"
     return OSError(number, text) if path is None else OSError(number, text, os.fsdecode(path))
 
@@ -397,11 +410,18 @@ def capget(pid: int = 0) -> tuple[int, int, int]:
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:
     """Set this thread's capability sets from bit masks; see capset(2)."""
+    header, data = capset_arguments(effective, permitted, inheritable)
+    check(libc.syscall(SYS_capset, ctypes.byref(header), ctypes.byref(data)), "capset")
+
+
+def capset_arguments(
+    effective: int, permitted: int, inheritable: int
+) -> tuple[ctypes.Array[ctypes.c_uint32], ctypes.Array[ctypes.c_uint32]]:
+    """What capset(2) takes: a header and the sets, low halves first."""
     header = (ctypes.c_uint32 * 2)(_LINUX_CAPABILITY_VERSION_3, 0)
     low = [mask & 0xFFFFFFFF for mask in (effective, permitted, inheritable)]
     high = [mask >> 32 for mask in (effective, permitted, inheritable)]
-    data = (ctypes.c_uint32 * 6)(*low, *high)
-    check(libc.syscall(SYS_capset, ctypes.byref(header), ctypes.byref(data)), "capset")
+    return header, (ctypes.c_uint32 * 6)(*low, *high)
 
 
 def keyctl(operation: int, *arguments: int | bytes | None) -> int:
@@ -427,8 +447,8 @@ def openat2(directory: int, path: Path, flags: int, *, mode: int = 0, resolve: i
             return result
         number = ctypes.get_errno()
         if number not in (11, 4):  # EAGAIN, EINTR
-            raise _error(number, "openat2", path)
-    raise _error(11, "openat2", path)
+            raise failure(number, "openat2", path)
+    raise failure(11, "openat2", path)
 
 
 def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:
@@ -458,7 +478,7 @@ def mount(
     """Mount a file system, or change a mount; see mount(2)."""
     kind = _optional(fstype)
     if libc.mount(_optional(source), _bytes(target), kind, ctypes.c_ulong(flags), _optional(data)):
-        raise _error(ctypes.get_errno(), "mount", target)
+        raise failure(ctypes.get_errno(), "mount", target)
 
 
 def umount2(target: Path, flags: int = 0) -> None:

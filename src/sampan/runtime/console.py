@@ -30,9 +30,10 @@ def open_console(root_fd: int, raw: Mapping[str, Any], *, bind: bool) -> tuple[i
     return master, slave
 
 
-def use_console(slave: int) -> None:
-    """Make the slave this session leader's terminal and its stdin, stdout and stderr."""
-    pty.make_controlling(slave)
+def use_console(slave: int, *, controlling: bool = True) -> None:
+    """Make the slave this process's stdin, stdout and stderr, and the session leader's terminal."""
+    if controlling:
+        pty.make_controlling(slave)
     process.install_stdio((slave, slave, slave))
 
 

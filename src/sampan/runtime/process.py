@@ -4,9 +4,17 @@ runtime            stage                         the process
   clone3 ---------> the label of the program,
                     enter the cgroup (version 1),
                     join all namespaces,
+                    become the container's user,
+                    find the program,
+                    clone3(CLONE_PARENT) --------> seccomp filter, execve (`linux.vfork`)
+  READY [console] <
+  end of connection
+
+Where that process may not share the stage's memory (`_can_share_memory`) it is a copy of it:
+
                     clone3(CLONE_PARENT) --------> become the container's user, find the program
   READY [console] <-----------------------------
-  end of connection <---------------------------  the program runs
+  end of connection <---------------------------  seccomp filter, execve
 
 The stage joins the PID namespace for its children only: nobody in the container ever sees it. What is
 seen there is born with the container's root and working directory, and holds no directory of the
@@ -21,7 +29,7 @@ import os
 import stat
 
 from sampan.errors import RuntimeFailure
-from sampan.linux import namespaces, pidfd, process, seccomp, seqpacket
+from sampan.linux import capabilities, namespaces, pidfd, process, seccomp, seqpacket, vfork
 from sampan.linux import syscalls as sys
 from sampan.runtime import console, hooks, identity, init, messages, notify, settle
 from sampan.runtime.messages import Progress, os_failure
@@ -38,6 +46,7 @@ if TYPE_CHECKING:
 
 
 _CONFINEMENT = ("apparmorProfile", "rlimits", "selinuxLabel")
+_ENOUGH_FILES = 256
 
 
 class Exec:
@@ -55,10 +64,23 @@ class Exec:
 class _Entry:
     """What the stage and the new process take along.
 
-    `into` is the version 2 cgroup to clone into, `late` the namespaces that the process itself joins.
+    `into` is the version 2 cgroup to clone into, `late` the namespaces that the process itself joins;
+    `shares`: it may share our memory (`linux.vfork`). `cgroup_namespace` is the container's, where such
+    a process joins it.
     """
 
-    __slots__ = ("flags", "gate", "into", "late", "oom_score", "settler", "sock", "target")
+    __slots__ = (
+        "cgroup_namespace",
+        "flags",
+        "gate",
+        "into",
+        "late",
+        "oom_score",
+        "settler",
+        "shares",
+        "sock",
+        "target",
+    )
 
     def __init__(
         self,
@@ -80,6 +102,8 @@ class _Entry:
         self.gate = gate
         self.into = into
         self.oom_score = oom_score
+        self.shares = _can_share_memory(settler, flags)
+        self.cgroup_namespace = -1
 
 
 def execute(
@@ -231,7 +255,11 @@ def _begin(
         if into is not None:
             closing.add(os.close, into)
         score = _oom_score(settler.identity.raw, config)
-        return _clone(_Entry(settler, sock, target, flags, gate, into, score))
+        entry = _Entry(settler, sock, target, flags, gate, into, score)
+        if entry.shares and entry.late:
+            entry.cgroup_namespace = _open_cgroup_namespace(container_pid, target)
+            closing.add(os.close, entry.cgroup_namespace)
+        return _clone(entry)
     finally:
         closing.run()
 
@@ -281,6 +309,18 @@ def _open_cgroup(cgroup: Cgroup, container_pid: int) -> int | None:
         os.close(tree)
         raise
     return tree
+
+
+def _open_cgroup_namespace(container_pid: int, target: int) -> int:
+    """For a process without rights over the container's, which setns(2) with a pidfd asks for."""
+    try:
+        fd = namespaces.open_namespace(f"/proc/{container_pid}/ns/cgroup", "cgroup")
+    except FileNotFoundError as error:
+        raise _ended() from error
+    if pidfd.ended(target):
+        os.close(fd)
+        raise _ended()
+    return fd
 
 
 def _has_controllers_below(cgroup_fd: int) -> bool:
@@ -345,6 +385,8 @@ def _join_and_clone(entry: _Entry, sock: Socket | None = None) -> tuple[int, int
     progress = entry.settler.progress
     try:
         _join(entry, sock)
+        if entry.shares:
+            return _start_sharing(entry)
         progress.at("clone")
         pid, fd = process.clone(0, cgroup_fd=-1 if entry.into is None else entry.into)
     except (OSError, RuntimeFailure) as error:
@@ -353,6 +395,52 @@ def _join_and_clone(entry: _Entry, sock: Socket | None = None) -> tuple[int, int
         raise progress.failure(error) from error
     if pid == 0:
         _run(entry)
+    return pid, fd
+
+
+def _can_share_memory(settler: Settler, flags: int) -> bool:
+    """May the process be a child that shares our memory until the program runs (`linux.vfork`)?
+
+    Not where processes of the container may trace it meanwhile, for it would be us whom they hold; nor
+    where it is we who would be kept from our work by its limits or a seccomp agent; nor where it has
+    to look itself up in the container's /proc, for we are not there.
+    """
+    who = settler.identity
+    names = who.raw.get("cwd") or "/", who.args[0], identity.search_path(who.environment)
+    return (
+        vfork.available()
+        and settler.agent is None
+        and not flags & (sys.CLONE_NEWUSER | sys.CLONE_NEWTIME)
+        and not who.sets.bounding & capabilities.CAP_SYS_PTRACE
+        and all(_is_harmless(limit) for limit in who.raw.get("rlimits") or ())
+        and not who.raw.get("scheduler")
+        and not any("/proc" in name for name in names)
+    )
+
+
+def _is_harmless(limit: Mapping[str, Any]) -> bool:
+    kind, soft = limit["type"], limit["soft"]
+    return kind == "RLIMIT_CORE" or (kind == "RLIMIT_NOFILE" and not 0 <= soft < _ENOUGH_FILES)
+
+
+def _start_sharing(entry: _Entry) -> tuple[int, int]:
+    """Be what the program shall be, but in our own PID namespace; then start it."""
+    settler = entry.settler
+    master = -1
+    if settler.stdio is None:
+        settler.progress.at("console")
+        master = _open_terminal(entry, controlling=False)
+    settler.settle(None, admin=entry.cgroup_namespace >= 0)
+    sys.prctl(sys.PR_SET_DUMPABLE, 0)
+    entering = []
+    if entry.cgroup_namespace >= 0:
+        entering.append(("setns", sys.SYS_setns, entry.cgroup_namespace, entry.late))
+    into = -1 if entry.into is None else entry.into
+    pid, fd, failure = settler.start_program(entering, cgroup_fd=into)
+    if failure is None:
+        messages.send(entry.sock, messages.READY, None, *((master,) if master >= 0 else ()))
+    else:
+        messages.send_failure(entry.sock, failure)
     return pid, fd
 
 
@@ -377,6 +465,8 @@ def _join(entry: _Entry, sock: Socket | None) -> None:
     else:
         into = () if entry.into is None else (entry.into,)
         keep = (sock.fileno(), entry.sock.fileno(), entry.target, *into)
+        if entry.cgroup_namespace >= 0:
+            keep += (entry.cgroup_namespace,)
         entry.settler.close_all_but(keep)
     progress.at("setns")
     sys.prctl(sys.PR_SET_DUMPABLE, 0)
@@ -438,10 +528,10 @@ def _enter(entry: _Entry) -> int:
     return master
 
 
-def _open_terminal(entry: _Entry) -> int:
+def _open_terminal(entry: _Entry, *, controlling: bool = True) -> int:
     root = os.open("/", sys.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     master, slave = console.open_console(root, entry.settler.identity.raw, bind=False)
-    console.use_console(slave)
+    console.use_console(slave, controlling=controlling)
     os.close(slave)
     os.close(root)
     return master

@@ -11,7 +11,7 @@ import os
 import stat
 
 from sampan.errors import RuntimeFailure
-from sampan.linux import process
+from sampan.linux import process, vfork
 from sampan.linux import syscalls as sys
 from sampan.runtime import identity as identities
 
@@ -82,13 +82,26 @@ def become(path: str, identity: Identity) -> None:
         RuntimeFailure: stage `exec` with the kernel's number (ENOEXEC: exec format error …).
     """
     process.default_signals()
-    argv = [os.fsencode(word) for word in identity.args]
-    env = [os.fsencode(entry) for entry in identity.environment]
     try:
-        sys.execve(path, argv, env)
+        sys.execve(path, *_words(identity))
     except OSError as error:
-        reason = (
-            "exec format error" if error.errno == errno.ENOEXEC else os.strerror(error.errno or 0)
-        )
-        message = f"exec {path}: {reason.lower()}"
-        raise RuntimeFailure("exec", message, path=path, errno=error.errno) from error
+        raise exec_failure(path, error) from error
+
+
+def call(path: str, identity: Identity) -> tuple[str, int, *tuple[object, ...]]:
+    """The execve(2) of `become`, for `linux.vfork`."""
+    argv, env = _words(identity)
+    return "execve", sys.SYS_execve, os.fsencode(path), vfork.words(argv), vfork.words(env)
+
+
+def exec_failure(path: str, error: OSError) -> RuntimeFailure:
+    """Why the program at `path` could not be run."""
+    number = error.errno or 0
+    reason = "exec format error" if number == errno.ENOEXEC else os.strerror(number)
+    message = f"exec {path}: {reason.lower()}"
+    return RuntimeFailure("exec", message, path=path, errno=error.errno)
+
+
+def _words(identity: Identity) -> tuple[list[bytes], list[bytes]]:
+    argv = [os.fsencode(word) for word in identity.args]
+    return argv, [os.fsencode(entry) for entry in identity.environment]

@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 
 from sampan.errors import RuntimeFailure
-from sampan.linux import process, seccomp
+from sampan.linux import process, pty, seccomp
 from sampan.linux import syscalls as sys
 from sampan.runtime import console, identity, program, reaper
+from sampan.runtime.messages import os_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Settler:
     """
 
     __slots__ = (
+        "_keep_admin",
         "agent",
         "die_with_parent",
         "identity",
@@ -70,31 +72,31 @@ class Settler:
         self.agent = agent
         self.path = ""
         self.pid = 0
+        # For loading the seccomp filter, see seccomp(2).
+        self._keep_admin = seccomp_program is not None and not who.no_new_privileges
 
-    @property
-    def _keep_admin(self) -> bool:
-        """Must CAP_SYS_ADMIN stay until the seccomp filter is loaded? See seccomp(2)."""
-        return self.seccomp_program is not None and not self.identity.no_new_privileges
-
-    def settle(self, keep: Sequence[int]) -> None:
+    def settle(self, keep: Sequence[int] | None, *, admin: bool = False) -> None:
         """Become the container's user with its limits, and find the program.
 
         `identity.set_labels` has been called, by this process or the one that it was cloned from, and
         with an agent `pid` is known. Of this process's descriptors only `keep`, the standard streams
-        and the preserved ones stay open.
+        and the preserved ones stay open; None: none is closed.
+        `admin`: CAP_SYS_ADMIN stays, for `start_program` to use and drop.
 
         Raises:
             RuntimeFailure, OSError: at the step that `progress` notes.
         """
         who, progress = self.identity, self.progress
+        self._keep_admin = admin or self._keep_admin
         if self.keyring is not None:
             progress.at("keyring")
             _join_keyring(self.keyring)
         progress.at("rlimit")
         identity.set_limits(who)
         identity.set_scheduling(who, progress)
-        progress.at("descriptors")
-        self.close_all_but(keep)
+        if keep is not None:
+            progress.at("descriptors")
+            self.close_all_but(keep)
         progress.at("user")
         identity.look_up_user(who)
         progress.at("stdio")
@@ -113,10 +115,7 @@ class Settler:
 
         With `reaper_area` (see `linux.process.argument_area`) this process stays as a reaper.
         """
-        first = 3 + self.preserve_fds
-        sys.close_range(first, flags=sys.CLOSE_RANGE_CLOEXEC)
-        for fd in range(3, first):
-            os.set_inheritable(fd, True)
+        self._mark_descriptors()
         if self.seccomp_program is not None:
             self.progress.at("seccomp")
             self._load_filter(self.seccomp_program)
@@ -126,6 +125,52 @@ class Settler:
             reaper.run(self.path, self.identity, sock, reaper_area)
         else:
             program.become(self.path, self.identity)
+
+    def start_program(
+        self, entering: Sequence[tuple[str, int, *tuple[object, ...]]], *, cgroup_fd: int = -1
+    ) -> tuple[int, int, RuntimeFailure | None]:
+        """Start the program in a child that shares our memory till then (`linux.vfork`).
+
+        The child makes the calls `entering` first. This process has settled. Returns the child's PID,
+        its pidfd, and why it has ended, if it has.
+
+        Raises:
+            RuntimeFailure, OSError: there is no child.
+        """
+        self._mark_descriptors()
+        process.default_signals()
+        calls = [*entering, ("setsid", sys.SYS_setsid)]
+        if self.die_with_parent:
+            calls.append(("prctl", sys.SYS_prctl, sys.PR_SET_PDEATHSIG, sys.SIGKILL, 0, 0, 0))
+        if self.stdio is None:
+            calls.append(("ioctl", sys.SYS_ioctl, 0, pty.TIOCSCTTY, 0))
+        if self.seccomp_program is not None:
+            self.progress.at("seccomp")
+            filter = seccomp.load_arguments(self.seccomp_program, self.seccomp_flags)
+            calls.append(("seccomp", sys.SYS_seccomp, *filter))
+        if self._keep_admin:
+            sets = self.identity.sets
+            masks = sys.capset_arguments(sets.effective, sets.permitted, sets.inheritable)
+            calls.append(("capset", sys.SYS_capset, *masks))
+        calls.append(program.call(self.path, self.identity))
+        self.progress.at("clone")
+        child = process.clone_program(calls, cgroup_fd=cgroup_fd)
+        failure = None if child.failed is None else self._call_failure(*child.failed)
+        return child.pid, child.pidfd, failure
+
+    def _call_failure(self, call: str, error: OSError) -> RuntimeFailure:
+        if call == "seccomp":
+            return seccomp.load_failure(error)
+        if call == "execve":
+            return program.exec_failure(self.path, error)
+        return os_failure("exec", error)
+
+    def _mark_descriptors(self) -> None:
+        """Only the standard streams and the preserved descriptors are the program's."""
+        first = 3 + self.preserve_fds
+        sys.close_range(first, flags=sys.CLOSE_RANGE_CLOEXEC)
+        for fd in range(3, first):
+            os.set_inheritable(fd, True)
 
     def _load_filter(self, program: bytes) -> None:
         if self.agent is None:
