@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _INTERVAL_S = 0.1
 _WINDOW_S = 3.0
 _BAR_MAX = 40
-_MOVING = ("Downloading", "Extracting", "Pushing")
+_MOVING = ("Downloading", "Extracting", "Compressing", "Pushing")
 _ENDED = ("Pull complete", "Already exists", "Pushed", "Layer already exists", "Mounted from")
 
 
@@ -71,6 +71,8 @@ class Row:
             self.total, self.fetched = total, min(self.current, total)
         elif status == "Download complete" or self.ended:
             self.fetched = self.total
+        elif status == "Compressing":
+            self.total = total
         elif status == "Extracting":
             self.total = self.fetched = total
         if status in _MOVING:

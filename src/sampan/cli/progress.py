@@ -23,7 +23,7 @@ def show(messages: Iterable[dict[str, Any]], *, fd: int, quiet: bool = False) ->
         return
     for message in messages:
         _check(message)
-        if quiet:
+        if quiet or "aux" in message:  # a result for programs
             continue
         if message.get("stream"):
             _write(fd, str(message["stream"]))
@@ -38,6 +38,8 @@ def _show_bars(messages: Iterable[dict[str, Any]], fd: int) -> None:
     try:
         for message in messages:
             _check(message)
+            if "aux" in message:
+                continue
             if message.get("stream"):
                 bars.line(str(message["stream"]).rstrip("\n"))
             elif message.get("id") and "progressDetail" in message:
