@@ -68,7 +68,7 @@ class ImageRows:
         self.database.execute(
             "INSERT INTO images (id, created_ns, record) VALUES (?, ?, ?)"
             " ON CONFLICT (id) DO UPDATE SET record = excluded.record",
-            (row.id, row.created_ns, msgspec.json.encode(row.record)),
+            (row.id, _storable(row.created_ns), msgspec.json.encode(row.record)),
         )
 
     def refer(self, reference: str, image_id: str) -> None:
@@ -85,3 +85,8 @@ class ImageRows:
     def delete(self, image_id: str) -> None:
         """Remove an image and every reference to it."""
         self.database.execute("DELETE FROM images WHERE id = ?", (image_id,))
+
+
+def _storable(time_ns: int) -> int:
+    """The nearest time that fits into 64 bits: an image may be from the year 1, or from none."""
+    return max(-(1 << 63), min(time_ns, (1 << 63) - 1))
