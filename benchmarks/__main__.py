@@ -1,6 +1,6 @@
-"""Compare Sampan with dockerd and Podman on this machine, now; print a Markdown table.
+"""Compare Sampan with dockerd, Podman and skopeo on this machine, now; print a Markdown table.
 
-    python -m benchmarks [--engines sampan,dockerd,podman] [--rows run-none,exec] [--rounds 9] [--output FILE]
+    python -m benchmarks [--engines sampan,dockerd,podman,skopeo] [--rows run-none,exec] [--rounds 9] [--output FILE]
 
 Needs root, the docker command line and what `scripts/debian-packages test` installs. Nothing else should
 be busy: the medians are of wall time. See docs/performance.md for how to read them.
@@ -24,7 +24,7 @@ sys.path.insert(
     0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tests")
 )
 
-from benchmarks import rows
+from benchmarks import image_rows, rows
 from benchmarks.subjects import Subject, start_subjects
 from support.command import docker_clis
 
@@ -38,19 +38,29 @@ GOALS = {
     rows.MANY_RM: 1 / 5,
     rows.LOG_WRITE: 1.0,
     rows.LOG_READ: 1 / 2,
+    **image_rows.GOALS,
 }
-ABSOLUTE_GOALS = {rows.PER_CONTAINER: 2.5, rows.IDLE: 60.0, rows.USED: 60.0}
+ABSOLUTE_GOALS = {
+    rows.PER_CONTAINER: 2.5,
+    rows.IDLE: 60.0,
+    rows.USED: 60.0,
+    image_rows.PEAK: image_rows.PEAK_GOAL_MIB,
+}
 COMMAND_GOALS = {"run --rm --network none IMG true": 1.5, "ps": 1.3}
 # Slow rows need fewer rounds for a steady median.
 ROUND_SHARE = {"many": 0.4, "logs": 0.6, "memory": 0, "used": 0}
+IMAGE_ROUND_SHARE = 1 / 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="make bench", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("--engines", default="sampan,dockerd,podman", help="which, in this order")
-    parser.add_argument("--rows", default=",".join(rows.ROWS), help=f"of {','.join(rows.ROWS)}")
+    parser.add_argument(
+        "--engines", default="sampan,dockerd,podman,skopeo", help="which, in this order"
+    )
+    known = ",".join((*rows.ROWS, *image_rows.SCENARIOS))
+    parser.add_argument("--rows", default=known, help=f"of {known}")
     parser.add_argument("--rounds", type=int, default=9, help="measurements of each row and engine")
     parser.add_argument("--at-once", default="1,8,32", help="how many starts at once (empty: none)")
     parser.add_argument("--output", help="write the table there too")
@@ -64,8 +74,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.mkdir(directory, 0o711)
     subjects: list[Subject] = []
     try:
-        subjects.extend(start_subjects(options.engines.split(","), directory, token))
-        report = measure(subjects, options)
+        chosen = options.rows.split(",")
+        parts = [machine()]
+        if any(name in rows.ROWS for name in chosen):
+            subjects.extend(start_subjects(options.engines.split(","), directory, token))
+            parts += measure(subjects, options)
+            while subjects:
+                subjects.pop().stop()
+        parts += measure_images(options, directory)
+        report = "\n\n".join(parts)
     finally:
         for subject in subjects:
             subject.stop()
@@ -77,11 +94,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(subjects: list[Subject], options: argparse.Namespace) -> str:
-    """The whole report."""
-    parts = [machine()]
+def measure(subjects: list[Subject], options: argparse.Namespace) -> list[str]:
+    """The report about containers."""
+    parts = []
     figures: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for name in filter(None, options.rows.split(",")):
+    for name in options.rows.split(","):
+        if name not in rows.ROWS:
+            continue
         for round_ in range(1 + round(options.rounds * ROUND_SHARE.get(name, 1))):
             order = subjects if round_ % 2 else subjects[::-1]
             for subject in order:
@@ -97,7 +116,19 @@ def measure(subjects: list[Subject], options: argparse.Namespace) -> str:
     progress("")
     parts.append(table(figures, [subject.name for subject in subjects]))
     parts.extend(extras(subjects, options))
-    return "\n\n".join(parts)
+    return parts
+
+
+def measure_images(options: argparse.Namespace, directory: str) -> list[str]:
+    """The report about images, if any of its rows is asked for."""
+    scenarios = [name for name in options.rows.split(",") if name in image_rows.SCENARIOS]
+    names = [name for name in options.engines.split(",") if name in image_rows.NAMES]
+    if not scenarios or not names:
+        return []
+    rounds = max(1, round(options.rounds * IMAGE_ROUND_SHARE))
+    figures = image_rows.measure(names, scenarios, rounds, directory, progress)
+    progress("")
+    return [table(figures, names)]
 
 
 def progress(text: str) -> None:
@@ -164,7 +195,9 @@ def _goal(row: str, ours: float | None, ratio: float | None) -> tuple[str, str]:
     if row in ABSOLUTE_GOALS:
         goal = ABSOLUTE_GOALS[row]
         return f"≤ {goal:g} MiB", _met(ours, goal)
-    goal = GOALS[row]
+    goal = GOALS.get(row)
+    if goal is None:
+        return "", ""
     return f"≤ {goal:.3f}", _met(ratio, goal)
 
 

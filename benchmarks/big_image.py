@@ -60,6 +60,13 @@ class MadeImage:
         """Bytes of the compressed layers."""
         return sum(layer.size for layer in self.layers)
 
+    def relabelled(self, label: str) -> MadeImage:
+        """Another image of the same layers."""
+        config = json.loads(self.config)
+        config["config"]["Labels"] = {"label": label}
+        data = json.dumps(config).encode()
+        return MadeImage(self.layers, data, _manifest(data, self.layers))
+
 
 def make_image(
     directory: str, *, layers: int = LAYERS, files: int = FILES, seed: int = 1
