@@ -11,7 +11,7 @@ import pytest
 
 from engine.builders import make_container
 from sampan.engine.container import Container, Status
-from sampan.engine.execs import Execs
+from sampan.engine.execs import KEPT_S, SWEEP_S, Execs
 from sampan.engine.model import ExecConfig
 from sampan.errors import Conflict, NotFound, RuntimeFailure
 
@@ -108,3 +108,25 @@ async def test_life(execs: Execs, zygote: Zygote, container: Container) -> None:
         await execs.start(identity)
     with pytest.raises(NotFound, match="No such exec instance: nosuch"):
         execs.get("nosuch")
+
+
+async def test_old_ones_are_forgotten(
+    execs: Execs, zygote: Zygote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When they ended five minutes ago; looked for every half minute, not at each exec."""
+    now = 1000.0
+    monkeypatch.setattr("sampan.engine.execs.time.monotonic", lambda: now)
+    zygote.go.set()
+    first = await execs.create("c", ExecConfig(cmd=["sh"]))
+    await execs.start(first)
+    zygote.on_exit(0)
+    now += KEPT_S - 1
+    second = await execs.create("c", ExecConfig(cmd=["sh"]))
+    now += SWEEP_S - 1
+    await execs.create("c", ExecConfig(cmd=["sh"]))
+    assert execs.get(first).exit_code == 0
+    now += 1
+    await execs.create("c", ExecConfig(cmd=["sh"]))
+    with pytest.raises(NotFound):
+        execs.get(first)
+    assert execs.get(second).exit_code is None

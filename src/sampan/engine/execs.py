@@ -19,6 +19,7 @@ from sampan.shim.streams import DEFAULT_DETACH_KEYS, ClientStream
 
 # How long an ended exec can still be inspected; dockerd keeps it as long.
 KEPT_S = 300.0
+SWEEP_S = 30.0
 BEGIN_TIMEOUT_S = 10.0
 KILLED = 137  # 128 + SIGKILL
 
@@ -51,6 +52,7 @@ class Execs:
         self._services = services
         self._lifecycle = lifecycle
         self._execs: dict[str, Exec] = {}
+        self._next_sweep = 0.0
 
     async def create(self, reference: str, config: ExecConfig) -> str:
         """Note down a process to start; return its ID.
@@ -190,8 +192,15 @@ class Execs:
         self._lifecycle.emit(entry.container, action, execID=entry.id, **attributes)
 
     def _forget_old(self) -> None:
-        """Drop what ended long ago, or never will: its container is gone or runs no more."""
-        horizon = time.monotonic() - KEPT_S
+        """Drop what ended long ago, or never will: its container is gone or runs no more.
+
+        Not each time: there may be thousands.
+        """
+        now = time.monotonic()
+        if now < self._next_sweep:
+            return
+        self._next_sweep = now + SWEEP_S
+        horizon = now - KEPT_S
         for entry in list(self._execs.values()):
             ended_long_ago = entry.exit_code is not None and entry.ended_at < horizon
             if ended_long_ago or not self._services.registry.holds(entry.container):
