@@ -33,6 +33,7 @@ _RESOLVE = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
 _OPEN_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CACHE_MAX = 128
+_SLASH = ord("/")
 _SPECIAL_BITS = 0o7000
 _REPLACED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """What a directory's name gives that a later entry has replaced."""
@@ -283,23 +284,36 @@ class _Tree:
         return fd
 
     def _make_parents(self, path: bytes) -> int:
-        """Open a directory, making it and those above it where an archive left them out."""
-        end = -1
-        while (end := path.find(b"/", end + 1)) != -1:
-            os.close(self._open_or_make(path[:end]))
-        return self._open_or_make(path)
+        """Open a directory, making it and those above it where an archive left them out.
 
-    def _open_or_make(self, path: bytes) -> int:
+        A path may lead through forty links of a thousand names each, so it is not resolved for each
+        of its parts: how far it exists is searched for by halves, the rest made one in the other.
+        """
+        ends = [at for at, byte in enumerate(path) if byte == _SLASH] + [len(path)]
+        fd = syscalls.openat2(self._root, b".", _OPEN_DIRECTORY, resolve=_RESOLVE)
+        low, high = 0, len(ends)
         try:
-            return syscalls.openat2(self._root, path, _OPEN_DIRECTORY, resolve=_RESOLVE)
-        except FileNotFoundError:
-            head, _, base = path.rpartition(b"/")
-            above = syscalls.openat2(self._root, head or b".", _OPEN_DIRECTORY, resolve=_RESOLVE)
-        try:
-            os.mkdir(base, 0o755, dir_fd=above)
-        finally:
-            os.close(above)
-        return syscalls.openat2(self._root, path, _OPEN_DIRECTORY, resolve=_RESOLVE)
+            while low < high:
+                middle = (low + high) // 2
+                try:
+                    found = syscalls.openat2(
+                        self._root, path[: ends[middle]], _OPEN_DIRECTORY, resolve=_RESOLVE
+                    )
+                except FileNotFoundError:
+                    high = middle
+                    continue
+                os.close(fd)
+                fd, low = found, middle + 1
+            for number in range(low, len(ends)):
+                base = path[ends[number - 1] + 1 if number else 0 : ends[number]]
+                os.mkdir(base, 0o755, dir_fd=fd)
+                below = os.open(base, _OPEN_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
+                os.close(fd)
+                fd = below
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
 
     def _forget(self) -> None:
         for fd in self._directories.values():

@@ -16,7 +16,6 @@ import errno
 import fcntl
 import os
 import select
-import shutil
 import time
 
 from sampan.cli import signals
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 PREFIX = "sampan-making-"
 TERMINATE_S = 10.0
 """How long a program that can only be asked to end is waited for."""
+ATTEMPTS, PAUSE_S = 50, 0.1
 CHUNK_BYTES = 1 << 18
 _ISOLATED = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
 _PR_SET_PDEATHSIG = 1
@@ -257,9 +257,17 @@ def _sweep(base: str) -> None:
 
 def _remove(directory: str) -> None:
     """Remove a tree; what a program that is just being killed still writes is met by trying again."""
-    for _ in range(50):
+    from sampan.snapshots.trees import remove_tree
+
+    for _ in range(ATTEMPTS):
         try:
-            shutil.rmtree(directory)
+            for name in os.listdir(directory):
+                path = os.path.join(directory, name)
+                if os.path.isdir(path) and not os.path.islink(path):
+                    remove_tree(path)
+                else:
+                    os.unlink(path)
+            os.rmdir(directory)
             return
         except FileNotFoundError:
             if not os.path.lexists(directory):
@@ -267,4 +275,4 @@ def _remove(directory: str) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EBUSY):
                 return
-        time.sleep(0.1)
+        time.sleep(PAUSE_S)
