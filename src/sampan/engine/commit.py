@@ -165,6 +165,7 @@ def merged_defaults(
             config.args_escaped = preset.args_escaped
         if config.entrypoint is None:
             config.entrypoint = preset.entrypoint
+    config.cmd = config.cmd or None
     config.env = merge_environment(config.env or [], preset.env or []) or None
     config.labels = {**(preset.labels or {}), **(config.labels or {})} or None
     config.exposed_ports = {
