@@ -127,6 +127,26 @@ class TestOneImage:
         messages = await push(world, REPOSITORY)
         assert statuses(messages) == {s: ["Preparing", "Layer already exists"] for s in SHORT}
         assert not fake.asked("upload") and not fake.asked("mount")
+        assert not fake.asked("manifest")
+
+    async def test_what_the_registry_lost_is_sent_again(
+        self, world: ImageWorld, fake: FakeRegistries
+    ) -> None:
+        """Also where it still has the manifest."""
+        await world.load(oci_archive(MADE, f"{REPOSITORY}:1", f"{REPOSITORY}:2"))
+        await push(world, REPOSITORY)
+        lost = MADE.layers[0].digest
+        del fake.blobs["team/app"][lost]
+        fake.calls.clear()
+        await push(world, REPOSITORY)
+        assert fake.asked("upload") == [lost]
+        fake.manifests["team/app"]["1"] = ("of", b"another image")
+        await push(world, REPOSITORY)
+        assert fake.manifests["team/app"]["1"][1] == MADE.manifest.data
+        del fake.manifests["team/app"]["1"]
+        await push(world, REPOSITORY)
+        await push(world, REPOSITORY, "2")
+        assert sorted(fake.manifests["team/app"]) == ["1", "2"]
 
     async def test_credentials_reach_the_registry(
         self, world: ImageWorld, fake: FakeRegistries

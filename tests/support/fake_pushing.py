@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from sampan.errors import NotFound
 from sampan.images.distribution.settings import RegistrySettings
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest, digest_of
@@ -98,6 +99,14 @@ class FakeRepository:
             self._blobs[descriptor.digest] = data
         finally:
             self._owner.at_once -= 1
+
+    async def resolve(self, wanted: str) -> Descriptor:
+        self._call("resolve", wanted)
+        await asyncio.sleep(0)
+        if wanted not in self._owner.manifests.get(self._path, {}):
+            raise NotFound(f"manifest for {self.name}:{wanted} not found")
+        kind, data = self._owner.manifests[self._path][wanted]
+        return Descriptor(media_type=kind, digest=digest_of(data), size=len(data))
 
     async def put_manifest(self, wanted: str, media_type: str, data: bytes) -> Digest:
         self._call("manifest", wanted)

@@ -8,7 +8,6 @@ manifest goes last.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -18,7 +17,7 @@ from sampan.images import progress
 from sampan.images.catalog import Catalog
 from sampan.images.distribution.client import Registries
 from sampan.images.distribution.credentials import Credentials
-from sampan.images.distribution.failures import RegistryFailure
+from sampan.images.distribution.failures import RegistryFailure, Temporary
 from sampan.images.host import refuse_reserved
 from sampan.images.image import Image
 from sampan.images.packing import Packer
@@ -111,48 +110,73 @@ class Pusher:
         return chosen
 
     async def _push(self, target: Target, named: Reference, image: Image, report: Progress) -> None:
-        record = image.record
-        data = self._content.read(Digest(record.manifest_digest))
-        manifest = parse_manifest(data)
-        layers = _labelled(manifest.layers, image.layers)
-        for _, label in reversed(layers):
+        data = self._content.read(Digest(image.record.manifest_digest))
+        plan = _Plan(target, named, image, data)
+        for _, label in reversed(plan.layers):
             report(progress.step("Preparing", label))
-        await self._put_all(target, manifest.config, layers, report)
-        assert named.tag is not None
-        digest = await target.repository.put_manifest(
-            named.tag, manifest.media_type or record.manifest_media_type, data
-        )
+        if not await self._put_blobs(plan, report):
+            await target.repository.put_manifest(plan.tag, plan.media_type, data)
         if self._catalog.by_id(image.id) is image:  # it may have been removed meanwhile
-            by_digest = Reference(target.name.domain, target.name.path, None, digest)
-            self._register.pushed(image, by_digest)
-        report(progress.status(f"{named.tag}: digest: {digest} size: {len(data)}"))
-        report(_result(named.tag, digest, len(data)))
+            self._register.pushed(image, plan.by_digest)
+        report(progress.status(f"{plan.tag}: digest: {plan.by_digest.digest} size: {len(data)}"))
+        report(plan.result())
 
-    async def _put_all(
-        self,
-        target: Target,
-        config: Descriptor,
-        layers: Sequence[tuple[Descriptor, str]],
-        report: Progress,
-    ) -> None:
-        """Every blob of an image into the repository; the first failure ends the others."""
+    async def _put_blobs(self, plan: _Plan, report: Progress) -> bool:
+        """Every blob of an image into the repository; the first failure ends the others.
+
+        Returns whether the tag stands there for this manifest already.
+        """
 
         async def put_layer(descriptor: Descriptor, label: str) -> None:
             if _is_foreign(descriptor):
                 report(progress.step("Skipped foreign layer", label))
                 return
-            outcome = await self.uploads.put(target, descriptor, label, report)
+            outcome = await self.uploads.put(plan.target, descriptor, label, report)
             report(progress.step(outcome, label))
 
+        config = plan.manifest.config
         try:
             async with asyncio.TaskGroup() as group:
-                for descriptor, label in layers:
+                standing = group.create_task(plan.stands())
+                for descriptor, label in plan.layers:
                     group.create_task(put_layer(descriptor, label))
                 group.create_task(
-                    self.uploads.put(target, config, short_id(config.digest), _unsaid)
+                    self.uploads.put(plan.target, config, short_id(config.digest), _unsaid)
                 )
         except ExceptionGroup as failures:
             raise _in_dockers_words(failures.exceptions[0]) from failures
+        return standing.result()
+
+
+class _Plan:
+    """What one tag is in the repository: its manifest, and the layers bottom first with what docker
+    calls them."""
+
+    def __init__(self, target: Target, named: Reference, image: Image, data: bytes) -> None:
+        self.target = target
+        self.tag = named.tag or ""
+        self.manifest = parse_manifest(data)
+        self.media_type = self.manifest.media_type or image.record.manifest_media_type
+        self.layers = _labelled(self.manifest.layers, image.layers)
+        digest = Digest(image.record.manifest_digest)
+        self.by_digest = Reference(target.name.domain, target.name.path, None, digest)
+        self._size = len(data)
+        self._was_there = self.by_digest in image.references
+
+    async def stands(self) -> bool:
+        """Whether the tag is this manifest already; asked where it was pushed or pulled before."""
+        if not self._was_there:
+            return False
+        try:
+            found = await self.target.repository.resolve(self.tag)
+        except (NotFound, RegistryFailure, Temporary):
+            return False  # it is sent then, and what is wrong is told by that
+        return found.digest == self.by_digest.digest
+
+    def result(self) -> dict[str, Any]:
+        """For programs: what docker's clients read the digest from."""
+        result = {"Tag": self.tag, "Digest": self.by_digest.digest, "Size": self._size}
+        return {"progressDetail": {}, "aux": result}
 
 
 def _in_dockers_words(failure: Exception) -> Exception:
@@ -201,11 +225,6 @@ def _check_platform(named: Reference, image: Image, wanted: Platform) -> None:
             f"image with reference {named.familiar} was found but does not provide "
             f"the specified platform ({wanted})"
         )
-
-
-def _result(tag: str, digest: Digest, size: int) -> dict[str, Any]:
-    """For programs: what docker's clients read the digest from."""
-    return {"progressDetail": {}, "aux": {"Tag": tag, "Digest": digest, "Size": size}}
 
 
 def _unsaid(_: dict[str, Any]) -> None:
