@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from support.engines import Engine
+from support.forwarding import visible_to
+
+Reachable = Callable[..., None]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,3 +31,17 @@ def only_sampan(target: Engine) -> None:
     """For behaviour that dockerd 20.10 does not have; the case says which."""
     if target.name != "sampan":
         pytest.skip("dockerd 20.10 does not have this")
+
+
+@pytest.fixture
+def reachable(target: Engine) -> Iterator[Reachable]:
+    """Make addresses on the loopback interface the engine's, too: dockerd has one of its own."""
+    assert target.process is not None
+    pid = target.process.pid
+    with ExitStack() as stack:
+
+        def make(*addresses: str) -> None:
+            if target.name == "dockerd":
+                stack.enter_context(visible_to(pid, *addresses))
+
+        yield make
