@@ -15,6 +15,7 @@ from typing import Any
 from sampan.content.compression import compression_of, decompressed
 from sampan.content.store import ContentStore
 from sampan.errors import InvalidArgument
+from sampan.images.disk import storing
 from sampan.oci.digest import ChainID, DiffID, Digest, short_id
 from sampan.oci.tar import CHUNK
 from sampan.snapshots.layers import Layer, Layers, LooseLayer
@@ -66,9 +67,11 @@ class EarlyLayers:
         Raises:
             BadArchive, BadLayer, BadCompression: the blob is no layer, or a damaged one.
             InvalidArgument: it is not `diff_id`.
+            Unavailable: the disk is full.
         """
         self.want(blob)
-        return self._layers.adopt(self._begun.pop(blob).result(), parent, diff_id)
+        with storing(f"layer {short_id(diff_id)}"):
+            return self._layers.adopt(self._begun.pop(blob).result(), parent, diff_id)
 
     def _looks_like_layer(self, blob: Digest) -> bool:
         with self._content.open(blob) as file:

@@ -17,6 +17,7 @@ import msgspec
 from sampan.content.compression import compression_of
 from sampan.content.store import ContentStore
 from sampan.errors import InvalidArgument, Unsupported
+from sampan.images.disk import storing
 from sampan.images.early import EarlyLayers
 from sampan.images.staging import Staging
 from sampan.oci import media_types
@@ -168,9 +169,9 @@ class Loader:
             media_type=media_types.OCI_CONFIG, digest=config, size=config_size
         )
         data = encode_manifest(config_descriptor, layers)
-        return Descriptor(
-            media_type=media_types.OCI_MANIFEST, digest=self._content.put(data), size=len(data)
-        )
+        with storing("the image's manifest"):
+            digest = self._content.put(data)
+        return Descriptor(media_type=media_types.OCI_MANIFEST, digest=digest, size=len(data))
 
     # -- OCI layout -------------------------------------------------------------------------------
 

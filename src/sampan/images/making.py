@@ -15,6 +15,7 @@ from typing import NamedTuple
 from isal import isal_zlib
 
 from sampan.content.store import BlobWriter, ContentStore
+from sampan.images.disk import storing
 from sampan.images.load import Loaded
 from sampan.oci import media_types
 from sampan.oci.descriptor import Descriptor
@@ -47,9 +48,9 @@ def store_layer(
 
     Raises:
         BadArchive, BadLayer: as `Layers.extract`.
-        OSError: the disk is full.
+        Unavailable: the disk is full.
     """
-    with content.writer() as writer:
+    with storing("the layer"), content.writer() as writer:
         compressing = _Compression(writer)
         try:
             layer = snapshots.extract(compressing.tee(read), parent)
@@ -76,19 +77,24 @@ def store_image(
     """
     raw = encode_image_config(config)
     described = Descriptor(
-        media_type=media_types.OCI_CONFIG, digest=content.put(raw), size=len(raw)
+        media_type=media_types.OCI_CONFIG, digest=_put(content, raw), size=len(raw)
     )
     manifest = encode_manifest(described, [_in_oci_words(layer) for layer in layers])
     return Loaded(
         id=described.digest,
         config=raw,
         manifest=Descriptor(
-            media_type=media_types.OCI_MANIFEST, digest=content.put(manifest), size=len(manifest)
+            media_type=media_types.OCI_MANIFEST, digest=_put(content, manifest), size=len(manifest)
         ),
         size=size,
         references=references,
         parent=parent,
     )
+
+
+def _put(content: ContentStore, document: bytes) -> Digest:
+    with storing("the image's config or manifest"):
+        return content.put(document)
 
 
 def reader(pieces: Iterator[bytes], stop: threading.Event) -> Read:

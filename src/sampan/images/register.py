@@ -21,12 +21,13 @@ from sampan.content.store import ContentStore
 from sampan.errors import InvalidArgument, NotFound, RuntimeFailure
 from sampan.images import save as saving
 from sampan.images.catalog import Catalog
+from sampan.images.disk import storing
 from sampan.images.holds import Hold, Holds
 from sampan.images.image import Image
 from sampan.images.load import Loaded
 from sampan.images.needs import Freed, Needs, Parts
 from sampan.oci.descriptor import Descriptor
-from sampan.oci.digest import ChainID, Digest
+from sampan.oci.digest import ChainID, Digest, short_id
 from sampan.oci.manifest import parse_manifest
 from sampan.oci.reference import Reference, parse_reference
 from sampan.snapshots.overlay import Snapshotter
@@ -139,14 +140,15 @@ class Register:
         Returns the image, and which images had its names before.
 
         Raises:
-            RuntimeFailure: stage `database`; nothing has changed.
+            RuntimeFailure, Unavailable: the disk is full; nothing has changed.
         """
         image = self.catalog.by_id(loaded.id)
         record = _record(loaded, image.record if image is not None else None)
         if image is None:
             image = Image(loaded.config, loaded.id, record, size=loaded.size)
         parts = self._parts(image.id, image.chain_id, record)
-        self._snapshots.warm(image.parent)
+        with storing(f"mount points of image {short_id(image.id)}"):
+            self._snapshots.warm(image.parent)
         previous = self._name(image, record, loaded.references)
         self._loosen(self.needs.put(image.id, parts))
         self.publish()

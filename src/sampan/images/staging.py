@@ -12,6 +12,7 @@ from collections.abc import Callable
 from sampan.content.compression import decompressed
 from sampan.content.store import ContentStore
 from sampan.errors import InvalidArgument
+from sampan.images.disk import storing
 from sampan.oci import tar
 from sampan.oci.digest import Digest
 from sampan.snapshots.extract import clean
@@ -41,7 +42,8 @@ class Staging:
         for entry in reader:
             path = clean(entry.name).decode("utf-8", "surrogateescape")
             if entry.kind == tar.FILE and entry.segments is None:
-                self._files[path] = self._store(reader)
+                with storing(f"{path} of the archive"):
+                    self._files[path] = self._store(reader)
             elif entry.kind == tar.SYMLINK:
                 target = entry.link.decode("utf-8", "surrogateescape")
                 self._links[path] = posixpath.join(posixpath.dirname(path), target)

@@ -158,8 +158,8 @@ class Layers:
         """
         temporary = os.path.join(self._directory, f"tmp-{next(self._temporary)}")
         tree = os.path.join(temporary, "fs")
-        os.makedirs(tree)
         try:
+            os.makedirs(tree)
             os.chmod(tree, 0o755)
             if digest is None:
                 hashing = _Hashing(read)

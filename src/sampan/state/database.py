@@ -8,6 +8,7 @@ consistency (sqlite.org/wal.html); a crash of the process loses nothing.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -15,9 +16,14 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sampan.errors import Unavailable
+from sampan.linux.allocation import reserve
 
 Result = TypeVar("Result")
 Row = tuple[Any, ...]
+
+RESERVED_LOG_BYTES = 4608 << 10
+"""As long as the log gets before SQLite begins it anew (wal_autocheckpoint, 1000 pages)."""
+RESERVED_GROWTH_BYTES = 256 << 10
 
 # Position in the list + 1 is the schema version in `PRAGMA user_version`. Forward only: an entry
 # that was released is never edited, a change is a new entry.
@@ -73,6 +79,7 @@ class Database:
             self._connection.execute("PRAGMA foreign_keys = ON")
             self._connection.execute("PRAGMA busy_timeout = 5000")
             self._migrate(migrations)
+            self._reserve()
         except BaseException:
             self._connection.close()
             raise
@@ -102,6 +109,26 @@ class Database:
             self._connection.execute("ROLLBACK")
             raise
         self._connection.execute("COMMIT")
+
+    def _reserve(self) -> None:
+        """Keep blocks for the write-ahead log and the file, so that rows can be deleted on a full
+        disk: that is what makes room.
+
+        The log is not cut while it is open; once it is that long its blocks are used again.
+        """
+        self.read("PRAGMA user_version")  # the log is there after a read
+        for path, size in (
+            (f"{self.path}-wal", RESERVED_LOG_BYTES),
+            (self.path, os.stat(self.path).st_size + RESERVED_GROWTH_BYTES),
+        ):
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                reserve(fd, size)
+            except OSError as error:
+                if error.errno not in (errno.EDQUOT, errno.ENOSPC, errno.EOPNOTSUPP):
+                    raise
+            finally:
+                os.close(fd)
 
     def _migrate(self, migrations: Sequence[str]) -> None:
         (version,) = self.read("PRAGMA user_version")[0]
