@@ -107,7 +107,7 @@ def failure_of(answer: Answered, pulled: Reference | None = None) -> SampanError
     """
     errors = errors_of(answer)
     code = errors[0].code if errors else ""
-    text = _text(answer, errors)
+    text = errors[0].text if errors and pulled is not None else _text(answer, errors)
     if (
         answer.status in _TEMPORARY
         or answer.status > 504
@@ -143,7 +143,7 @@ def errors_of(answer: Answered) -> list[Refused]:
 
 
 def _text(answer: Answered, errors: Sequence[Refused]) -> str:
-    if len(errors) == 1 or (errors and errors[0].code == "DENIED"):
+    if errors and (errors[0].code == "DENIED" or len(set(errors)) == 1):
         return errors[0].text
     if errors:
         return "errors:\n" + "".join(f"{error.text}\n" for error in errors)

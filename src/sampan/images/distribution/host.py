@@ -31,7 +31,6 @@ from sampan.images.distribution.settings import RegistrySettings, host_of
 from sampan.images.distribution.single_flight import SingleFlight
 from sampan.images.distribution.tokens import Asked, Token, Tokens
 from sampan.images.distribution.transport import (
-    IDLE_TIMEOUT_S,
     Body,
     Request,
     Security,
@@ -73,7 +72,7 @@ class Wanted:
     url: URL | None = None
     body: Body | None = None
     follow: bool = True
-    idle_s: float = IDLE_TIMEOUT_S
+    idle_s: float | None = None
     pulled: Reference | None = None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import ssl
 
 import aiohttp
@@ -21,6 +22,9 @@ _CERTIFICATES = {
     21: "x509: certificate signed by unknown authority",
 }
 _NAME_MISMATCHES = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+_TRIED = re.compile(r"Connect call failed \('([^']+)'")
+# What the other side says of us, in OpenSSL's words: it wants a certificate, or another one.
+_ALERT = re.compile(r"\[SSL: (?:SSLV3|TLSV1|TLSV13)_ALERT_([A-Z_]+)\]")
 # A server that speaks HTTP where TLS was begun.
 _NOT_TLS = frozenset(("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"))
 
@@ -35,6 +39,8 @@ def failure_of_network(error: BaseException, shown: str) -> SampanError:
         return Unreachable(f"{shown}: dial tcp: i/o timeout")
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return Unreachable(f"{shown}: proxyconnect: {error.status} {error.message}")
+    if alert := _ALERT.search(str(error)):
+        return Unreachable(f"{shown}: remote error: tls: {alert[1].lower().replace('_', ' ')}")
     return Temporary(f"{shown}: {_cut(error)}")
 
 
@@ -50,11 +56,17 @@ def _unconnected(
         if cause.reason in _NOT_TLS:
             return "http: server gave HTTP response to HTTPS client"
         return f"tls: {(cause.reason or str(cause)).lower().replace('_', ' ')}"
-    where = f"dial tcp {error.host}:{error.port}"
+    # asyncio tells the address that it tried, in its text only.
+    tried = _TRIED.search(str(cause))
+    where = f"dial tcp {_joined(tried[1] if tried else error.host, error.port)}"
     number = cause.errno or 0
     if number in (errno.ECONNREFUSED, 0):
         return f"{where}: connect: connection refused" if number else f"{where}: {cause}"
     return f"{where}: connect: {os.strerror(number).lower()}"
+
+
+def _joined(host: str, port: object) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _certificate(error: aiohttp.ClientConnectorCertificateError) -> str:

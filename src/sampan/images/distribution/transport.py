@@ -46,7 +46,10 @@ class Security:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request; `follow` says whether redirects are gone after."""
+    """One request.
+
+    `follow` says whether redirects are gone after, `idle_s` how long nothing may come; a minute.
+    """
 
     method: str
     url: URL
@@ -54,7 +57,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body | None = None
     follow: bool = True
-    idle_s: float = IDLE_TIMEOUT_S
+    idle_s: float | None = None
 
     @property
     def shown(self) -> str:
@@ -118,7 +121,9 @@ class Transport:
                 proxy=proxy_for(scheme, host, port, os.environ),
                 ssl=context or False,
                 timeout=ClientTimeout(
-                    total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=request.idle_s
+                    total=None,
+                    sock_connect=CONNECT_TIMEOUT_S,
+                    sock_read=request.idle_s or IDLE_TIMEOUT_S,
                 ),
             )
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:

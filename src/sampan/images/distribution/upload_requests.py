@@ -24,7 +24,7 @@ from sampan.images.distribution.answers import answered
 from sampan.images.distribution.credentials import Credentials
 from sampan.images.distribution.failures import RegistryFailure, failure_of
 from sampan.images.distribution.host import Host, Wanted, patiently
-from sampan.images.distribution.transport import IDLE_TIMEOUT_S, Body, Request, refuse_downgrade
+from sampan.images.distribution.transport import Body, Request, refuse_downgrade
 from sampan.images.distribution.uploads import STORE_TIMEOUT_S, Upload
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest, parse_digest
@@ -184,7 +184,7 @@ class Uploads:
             url=url,
             body=body,
             follow=False,
-            idle_s=STORE_TIMEOUT_S if body is not None else IDLE_TIMEOUT_S,
+            idle_s=STORE_TIMEOUT_S if body is not None else None,
         )
 
     async def location(self, response: ClientResponse, before: URL | None = None) -> URL:
