@@ -84,6 +84,13 @@ class CutUpload:
 
 
 @dataclass
+class StallUpload:
+    """`after` bytes of the request's body are read, then no more until `proxy.release()`."""
+
+    after: int = 0
+
+
+@dataclass
 class Stall:
     """The answer's head, `after` bytes of its body, then nothing until `proxy.release()`."""
 
@@ -141,6 +148,7 @@ class IgnoreRange:
 Fault = (
     Cut
     | CutUpload
+    | StallUpload
     | Stall
     | StallHead
     | Corrupt
@@ -213,7 +221,7 @@ class FaultyProxy:
         """
         if not method and isinstance(fault, Cut | Stall | Corrupt | WrongLength | IgnoreRange):
             method = "GET"
-        if not method and isinstance(fault, CutUpload):
+        if not method and isinstance(fault, CutUpload | StallUpload):
             method = "PATCH|PUT"
         with self._lock:
             methods = method.split("|") if method else []
@@ -416,6 +424,9 @@ def _handler(owner: FaultyProxy) -> type[BaseHTTPRequestHandler]:
                     upstream.send(_framed(piece, chunked))
                     raise _Ended
                 upstream.send(_framed(piece, chunked))
+                if isinstance(fault, StallUpload) and record.received >= fault.after:
+                    owner.stall()
+                    fault = None
             if chunked:
                 upstream.send(b"0\r\n\r\n")
             answer = upstream.getresponse()
