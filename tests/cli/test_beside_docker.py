@@ -43,6 +43,8 @@ ps -a --format '{{.Foo}}'
 ps -a --format '{{foo}}'
 ps -a --format '{{.ID'
 ps -aq --format '{{.Names}}'
+stats --no-stream NAME
+stats --no-stream --no-trunc --format json NAME
 images
 image ls --digests
 images -a --no-trunc
@@ -69,6 +71,12 @@ image inspect busybox:test
 image inspect -f '{{.RepoTags}} {{.Size}}' busybox:test
 logs nope
 top NAME
+system df
+system df --format json
+system df --format '{{.Type}}: {{.TotalCount}} {{.Active}} {{.Size}} {{.Reclaimable}}'
+system df --format 'table {{.Type}}\\t{{.Size}}'
+system df -v
+image prune -f --filter label=nope
 """
 
 REFUSALS = """

@@ -114,7 +114,7 @@ def test_errors_are_told_by_main_alone() -> None:
 @pytest.mark.parametrize(
     ("words", "found", "directive"),
     [
-        (["st"], {"start", "stop"}, 4),
+        (["st"], {"start", "stats", "stop"}, 4),
         (["container", "p"], {"pause", "prune", "ps"}, 4),
         (["ps", "--no"], {"--no-trunc"}, 4),
         (["run", "--netw"], {"--network", "--network-alias"}, 4),

@@ -13,6 +13,7 @@ from sampan.api.routes.execs import ExecRoutes, ExecStart
 from sampan.api.routes.image_transfer import ImageTransferRoutes
 from sampan.api.routes.images import ImageRoutes
 from sampan.api.routes.space import SpaceRoutes
+from sampan.api.routes.stats import StatsRoutes
 from sampan.api.routes.streams import StreamRoutes
 from sampan.api.routes.system import SystemRoutes
 from sampan.api.routes.trees import TreeRoutes
@@ -31,6 +32,7 @@ def docker_api(engine: Engine) -> ApiServer:
             *SystemRoutes(engine).routes(),
             *ContainerRoutes(engine).routes(),
             *StreamRoutes(engine).routes(),
+            *StatsRoutes(engine).routes(),
             *ExecRoutes(engine).routes(),
             *ImageRoutes(engine).routes(),
             *TreeRoutes(engine).routes(),

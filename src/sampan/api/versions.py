@@ -67,7 +67,7 @@ def parse_version(text: str) -> Version:
 def answer(kind: str, document: Document, version: Version | None) -> Document:
     """`document` as `version` had it, changed in place; untouched for a path without version."""
     if version is not None:
-        for since, change in REMOVALS[kind]:
+        for since, change in REMOVALS.get(kind, ()):
             if version >= since:
                 change(document)
         for since, change in NEW.get(kind, ()):
@@ -189,6 +189,17 @@ def event_without_legacy_fields(document: Document) -> None:
         document.pop(name, None)
 
 
+def stats_with_one_network(document: Document) -> None:
+    """Of one network only, without its name."""
+    networks = document.pop("networks", None)
+    if networks:
+        document["network"] = next(iter(networks.values()))
+
+
+def stats_without_system(document: Document) -> None:
+    document.pop("os_type", None)
+
+
 def wait_without_empty_error(document: Document) -> None:
     if document.get("Error") is None:
         document.pop("Error", None)
@@ -243,6 +254,7 @@ REMOVALS: dict[str, list[tuple[Version, Callable[[Document], None]]]] = {
 # What a version did not have yet, where it must not be in the answer.
 NEW: dict[str, list[tuple[Version, Callable[[Document], None]]]] = {
     "image": [((1, 48), image_without_descriptor)],
+    "stats": [((1, 21), stats_with_one_network), ((1, 52), stats_without_system)],
     "image summary": [
         ((1, 43), summary_with_placeholders),
         ((1, 47), summary_without_manifests),

@@ -56,6 +56,7 @@ COMMANDS: dict[str, CommandRow] = {
     "save": ("save [OPTIONS] IMAGE [IMAGE...]", "Save one or more images to a tar archive (streamed to STDOUT by default)", (1, -1), "save", ("image save",), False),
     "search": ("search [OPTIONS] TERM", "Search Docker Hub for images", (1, 1), "search", (), False),
     "start": ("start [OPTIONS] CONTAINER [CONTAINER...]", "Start one or more stopped containers", (1, -1), "start", ("container start",), False),
+    "stats": ("stats [OPTIONS] [CONTAINER...]", "Display a live stream of container(s) resource usage statistics", (0, -1), "stats", ("container stats",), False),
     "stop": ("stop [OPTIONS] CONTAINER [CONTAINER...]", "Stop one or more running containers", (1, -1), "stop", ("container stop",), False),
     "system df": ("system df [OPTIONS]", "Show docker disk usage", (0, 0), "df", (), False),
     "tag": ("tag SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", (2, 2), "tag", ("image tag",), False),

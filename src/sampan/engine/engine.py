@@ -29,6 +29,7 @@ from sampan.engine.registry_config import registry_fields
 from sampan.engine.seccomp import Profiles
 from sampan.engine.services import Services
 from sampan.engine.space import DiskSpace
+from sampan.engine.stats import Stats
 from sampan.engine.system import System
 from sampan.engine.usage import Usage
 from sampan.errors import SampanError
@@ -67,6 +68,7 @@ class Engine:
         self.containers = containers
         self.execs = Execs(services, containers.lifecycle)
         self.system = system
+        self.stats = Stats(services.registry, services.networking)
         self.usage = Usage(images, containers)
         self.housekeeping = Housekeeping(images.upkeep, services.profiles)
         self.space = DiskSpace(options.data_root, images, containers)

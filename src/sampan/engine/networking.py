@@ -111,6 +111,16 @@ class Networking:
             return container.record.endpoints
         return {mode: Endpoint(network=mode)}
 
+    def has_devices(self, container: Container) -> bool:
+        """Whether it sees network devices that are not the machine's, its own or another's."""
+        mode = self.mode(container)
+        if mode.startswith("container:"):
+            try:
+                return self.has_devices(self._find(mode.partition(":")[2]))
+            except NotFound:
+                return True  # that one is gone, its network is not
+        return mode not in (HOST, NONE)
+
     def namespace_path(self, container: Container) -> str | None:
         """The network namespace to join: None for a new one, an empty text for the host's.
 

@@ -16,7 +16,6 @@ from sampan.errors import Unsupported
 
 # Feature → routes, in the spelling of engine-api-v1.55.yaml.
 ABSENT: dict[str, list[tuple[str, str]]] = {
-    "container statistics": [("GET", "/containers/{id}/stats")],
     "updating a container": [("POST", "/containers/{id}/update")],
     "copying files from and to containers": [
         ("HEAD", "/containers/{id}/archive"),
