@@ -23,7 +23,10 @@ async def test_import_is_found_by_every_name(world: ImageWorld) -> None:
         assert world.images.resolve(name) is image
     assert image.repo_tags == ["demo:1"] and image.size == 2000
     assert image.comment == "Imported from -" and image.os == "linux"
-    assert world.events == [("import", image.id, {"name": "demo:1"})]
+    assert world.events == [
+        ("tag", image.id, {"name": "demo:1"}),
+        ("import", image.id, {"name": image.id}),
+    ]
 
 
 @pytest.mark.parametrize("encode", [bytes, gzip.compress])

@@ -184,7 +184,8 @@ class Images:
                     refuse_reserved(reference)
             names: builtins.list[str] = []
             for item in loaded:
-                image, previous = self._register.register(item, "load")
+                image, previous = self._register.register(item, None)
+                self._register.tell("load", image, image.id)
                 names += _say_loaded(image, item.references, previous, progress)
             self._register.flush()
         return names
@@ -221,7 +222,10 @@ class Images:
 
         with self._register.hold("import"):
             loaded = await consume(chunks, work)
-            image, _ = self._register.register(loaded, "import")
+            image, _ = self._register.register(loaded, None)
+            for name in loaded.references:
+                self._register.tell("tag", image, name.familiar)
+            self._register.tell("import", image, image.id)
             self._register.flush()
         return image
 
