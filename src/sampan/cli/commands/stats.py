@@ -45,7 +45,8 @@ class Usage:
         if not before.get("system_cpu_usage") or system <= 0:
             return 0.0
         used: int = cpu["cpu_usage"]["total_usage"] - before["cpu_usage"]["total_usage"]
-        return max(0, used) / system * float(cpu.get("online_cpus") or 1) * 100.0
+        share: float = max(0, used) / system * (cpu.get("online_cpus") or 1)
+        return share * 100.0
 
     def memory(self) -> tuple[int, int]:
         """(bytes without what the page cache can give back, limit)."""
