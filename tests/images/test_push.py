@@ -126,13 +126,25 @@ class TestOneImage:
         fake.calls.clear()
         messages = await push(world, REPOSITORY)
         assert statuses(messages) == {s: ["Preparing", "Layer already exists"] for s in SHORT}
-        assert not fake.asked("upload") and not fake.asked("mount")
-        assert not fake.asked("manifest")
+        assert fake.calls == [("resolve", "team/app", "1")]
+
+    async def test_later_each_layer_is_looked_for(
+        self, world: ImageWorld, fake: FakeRegistries, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await world.load(oci_archive(MADE, f"{REPOSITORY}:1"))
+        await push(world, REPOSITORY)
+        fake.calls.clear()
+        monkeypatch.setattr("sampan.images.push._LATELY_NS", 0)
+        messages = await push(world, REPOSITORY)
+        assert statuses(messages) == {s: ["Preparing", "Layer already exists"] for s in SHORT}
+        assert len(fake.asked("has")) == 4 and fake.asked("resolve") == ["1"]
+        assert not fake.asked("upload") and not fake.asked("manifest")
 
     async def test_what_the_registry_lost_is_sent_again(
-        self, world: ImageWorld, fake: FakeRegistries
+        self, world: ImageWorld, fake: FakeRegistries, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Also where it still has the manifest."""
+        monkeypatch.setattr("sampan.images.push._LATELY_NS", 0)
         await world.load(oci_archive(MADE, f"{REPOSITORY}:1", f"{REPOSITORY}:2"))
         await push(world, REPOSITORY)
         lost = MADE.layers[0].digest

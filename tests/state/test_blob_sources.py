@@ -59,3 +59,13 @@ def test_a_database_of_the_first_schema_gets_the_table(tmp_path: Path) -> None:
     assert newer.read("SELECT * FROM settings") == [("a", "1")]
     assert BlobSources(newer).of(A, "r.test") == ["r.test/a"]
     newer.close()
+
+
+def test_when_all_were_seen(database: Database) -> None:
+    sources = BlobSources(database)
+    sources.note([A], "r.test/a")
+    first = sources.seen_ns({A}, "r.test/a")
+    assert first > 0 and sources.seen_ns({A, B}, "r.test/a") == 0
+    sources.note([B], "r.test/a")
+    assert sources.seen_ns({A, B}, "r.test/a") == first
+    assert sources.seen_ns({A, B}, "r.test/b") == sources.seen_ns(set(), "r.test/a") == 0

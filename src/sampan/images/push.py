@@ -8,6 +8,7 @@ manifest goes last.
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import ExitStack
 from typing import Any
 
@@ -23,12 +24,13 @@ from sampan.images.image import Image
 from sampan.images.packing import Packer
 from sampan.images.progress import Progress
 from sampan.images.register import Register
-from sampan.images.uploads import Target, Uploads
+from sampan.images.uploads import ALREADY_THERE, Target, Uploads
 from sampan.oci.descriptor import Descriptor, Platform, matches, parse_platform
 from sampan.oci.digest import DiffID, Digest, short_id
 from sampan.oci.manifest import parse_manifest
 from sampan.oci.reference import Reference, is_tag, parse_reference
 
+_LATELY_NS = 600 * 10**9
 _AUTH_REASONS = ("no basic auth credentials", "unauthorized: ", "denied: ")
 
 
@@ -114,12 +116,25 @@ class Pusher:
         plan = _Plan(target, named, image, data)
         for _, label in reversed(plan.layers):
             report(progress.step("Preparing", label))
-        if not await self._put_blobs(plan, report):
-            await target.repository.put_manifest(plan.tag, plan.media_type, data)
-        if self._catalog.by_id(image.id) is image:  # it may have been removed meanwhile
-            self._register.pushed(image, plan.by_digest)
+        if self._seen_lately(plan) and await plan.stands():
+            for _, label in reversed(plan.layers):
+                report(progress.step(ALREADY_THERE, label))
+        else:
+            if not await self._put_blobs(plan, report):
+                await target.repository.put_manifest(plan.tag, plan.media_type, data)
+            if self._catalog.by_id(image.id) is image:  # it may have been removed meanwhile
+                self._register.pushed(image, plan.by_digest)
         report(progress.status(f"{plan.tag}: digest: {plan.by_digest.digest} size: {len(data)}"))
         report(plan.result())
+
+    def _seen_lately(self, plan: _Plan) -> bool:
+        """Whether the repository had all layers so lately that its word for the manifest is enough.
+
+        Otherwise each is looked for: a registry may have lost some.
+        """
+        digests = {descriptor.digest for descriptor, _ in plan.layers}
+        seen_ns = self._register.sources.seen_ns(digests, plan.target.name.repository)
+        return time.time_ns() - seen_ns < _LATELY_NS
 
     async def _put_blobs(self, plan: _Plan, report: Progress) -> bool:
         """Every blob of an image into the repository; the first failure ends the others.

@@ -46,6 +46,18 @@ class BlobSources:
         )
         return [name for (name,) in rows if name.startswith(f"{domain}/")]
 
+    def seen_ns(self, digests: Collection[str], repository: str) -> int:
+        """When the repository was seen to have all of these blobs (Unix ns); 0: never."""
+        if not digests:
+            return 0
+        places = ",".join("?" * len(digests))
+        [(found, oldest_ns)] = self._database.read(
+            "SELECT COUNT(*), MIN(seen_ns) FROM blob_sources"
+            f" WHERE repository = ? AND digest IN ({places})",
+            (repository, *digests),
+        )
+        return oldest_ns if found == len(digests) else 0
+
     def forget(self, digest: str, repository: str) -> None:
         """A repository does not have the blob (any more)."""
         self._database.execute(
