@@ -354,6 +354,18 @@ def make_mount_points(directory: str, lower: list[str]) -> None:
     for name, target in INIT_LINKS:
         if _can_add(directory, lower, name):
             os.symlink(target, os.path.join(directory, name))
+    _set_times(directory, lower)
+
+
+def _set_times(directory: str, lower: list[str]) -> None:
+    """Give copied directories their model's time, and what was made the epoch: so a container's
+    tree is the same on every machine."""
+    for base, directories, files in os.walk(directory, topdown=False):
+        for name in (*directories, *files):
+            path = os.path.join(base, name)
+            model = _merged(lower, os.path.relpath(path, directory))
+            time_ns = 0 if model is None else model.st_mtime_ns
+            os.utime(path, ns=(time_ns, time_ns), follow_symlinks=False)
 
 
 def _can_add(directory: str, lower: list[str], name: str) -> bool:

@@ -43,7 +43,7 @@ class View:
 
     def __init__(self, directories: Sequence[str]) -> None:
         self._roots: list[int] = []
-        self._open: list[Directory] = []
+        self._open: dict[Directory, None] = {}
         try:
             for directory in directories:
                 self._roots.append(_open_root(directory))
@@ -58,7 +58,7 @@ class View:
         self.close()
 
     def close(self) -> None:
-        for directory in self._open:
+        for directory in list(self._open):
             directory.close()
         for fd in self._roots:
             os.close(fd)
@@ -89,6 +89,7 @@ class View:
                 hint=f"paths in a layer have {PATH_MAX} bytes at most",
             )
         below = Directory(self, path, tuple(layers))
+        self.remember(below)
         try:
             for layer in layers:
                 below.take(layer, os.open(name, _DIRECTORY, dir_fd=directory.fd(layer)))
@@ -98,16 +99,19 @@ class View:
             if error.errno not in _GONE:
                 raise
             return None
-        self._remember(below)
         return below
 
-    def _remember(self, directory: Directory) -> None:
-        """Keep few directories open, however deep a tree is."""
+    def remember(self, directory: Directory) -> None:
+        """Note that a directory has descriptors; few have, however deep a tree is."""
         if len(self._open) >= _OPEN_MAX:
-            for other in self._open:
+            for other in list(self._open):
                 other.close()
             self._open.clear()
-        self._open.append(directory)
+        self._open[directory] = None
+
+    def forget(self, directory: Directory) -> None:
+        """Note that a directory has no descriptors any more."""
+        self._open.pop(directory, None)
 
     def reopen(self, path: bytes, layer: int) -> int:
         if not path:
@@ -134,6 +138,8 @@ class Directory:
         """A descriptor of this directory in one of its layers; not the caller's to close."""
         fd = self._fds.get(layer)
         if fd is None:
+            if not self._fds:
+                self._view.remember(self)
             fd = self._fds[layer] = self._view.reopen(self.path, layer)
         return fd
 
@@ -142,6 +148,7 @@ class Directory:
         for fd in self._fds.values():
             os.close(fd)
         self._fds.clear()
+        self._view.forget(self)
 
     def visible(self) -> tuple[int, ...]:
         """Its layers down to the first that hides those below."""
