@@ -294,7 +294,8 @@ def parse_size(text: str) -> int:
         raise InvalidArgument(
             f"invalid value for --disk-budget: {text}", hint="give a size like 20GB or 18GiB"
         )
-    return round(float(match[1]) * (1024 if match[3] else 1000) ** _PREFIXES[match[2].lower()])
+    unit: int = (1024 if match[3] else 1000) ** _PREFIXES[match[2].lower()]
+    return round(float(match[1]) * unit)
 
 
 # The command line

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 
 from sampan.errors import InvalidArgument
 from sampan.images.image import Image
-from sampan.oci.go_time import parse_duration, parse_time
+from sampan.oci.go_time import parse_duration
 
 Filters = Mapping[str, Sequence[str]]
 ACCEPTED = frozenset(("dangling", "label", "label!", "until"))
@@ -73,9 +74,9 @@ def _until(values: Sequence[str]) -> int | None:
     text = values[0]
     if text.isascii() and text.isdigit() and len(text) <= 18:
         return int(text) * 1_000_000_000
-    try:
-        return parse_time(text)
-    except ValueError:
+    try:  # without a zone: this machine's
+        return int(datetime.fromisoformat(text).timestamp()) * 1_000_000_000
+    except (OverflowError, ValueError):
         pass
     try:
         return time.time_ns() - parse_duration(text)
