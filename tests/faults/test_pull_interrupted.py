@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from support.command import run
 from support.engines import SampanEngine
-from support.faulty_proxy import Cut, FaultyProxy, Stall
+from support.faulty_proxy import Cut, FaultyProxy, Stall, StallHead
 from support.registries import Registry
 from support.registry_images import Made, layer, put_image
 from support.rootfs import rootfs_tar
@@ -163,3 +164,23 @@ def test_a_registry_that_is_restarted(
     assert found[-1]["status"].startswith("Status: Downloaded newer image")
     assert any(message["status"] == "Retrying in 1 second" for message in found)
     expect_runs(own_sampan, proxy)
+
+
+def test_a_client_that_leaves_before_the_first_word(
+    own_sampan: SampanEngine, registry: Registry, proxy: FaultyProxy
+) -> None:
+    """A registry that says nothing does not keep a request, or the daemon's end, for a minute."""
+    put(registry)
+    proxy.fault(StallHead(), path="/manifests/", times=None)
+    name = f"{proxy.address}/team/app"
+    with own_sampan.connect() as connection:
+        connection.start("POST", "/images/create", query={"fromImage": name, "tag": "v1"})
+        wait_for(lambda: proxy.count("/manifests/") > 0, "the registry to be asked")
+    wait_for(lambda: proxy.address not in connections(own_sampan), "the connection to be closed")
+
+
+def connections(engine: SampanEngine) -> str:
+    """The remote ends of the TCP connections that the daemon has."""
+    assert engine.process is not None
+    lines = run(["ss", "-Htnp", "state", "established"]).out.splitlines()
+    return "\n".join(line for line in lines if f"pid={engine.process.pid}," in line)

@@ -33,6 +33,10 @@ class Progress:
         """Do the work and forward its reports; ends the work when the client leaves."""
         task = asyncio.create_task(work)
         task.add_done_callback(lambda _: self._reports.put_nowait(None))
+        own = asyncio.current_task()
+        assert own is not None
+        # A registry may be long in saying its first word; the client may not wait for it.
+        self._call.connection.call_when_lost(own.cancel)
         try:
             async with AsyncExitStack() as stack:
                 stream: answers.Stream | None = None
@@ -48,6 +52,7 @@ class Progress:
                     await stream.write(answers.encode(_failed(failure)))
                 return stream.response
         finally:
+            self._call.connection.call_when_lost(None)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
