@@ -75,7 +75,9 @@ class DistributionRoutes:
 
     def _named(self, call: Call) -> tuple[Repository, str]:
         reference = inspection.parse_remote(call.parameters[0])
-        repository = self._engine.images.registries.repository(reference, credentials_of(call))
+        repository = self._engine.images.registries.repository(
+            reference, credentials_of(call), plain=True
+        )
         return repository, inspection.wanted_of(reference)
 
 

@@ -51,14 +51,26 @@ class Registries:
         await self._transport.close()
 
     def repository(
-        self, reference: Reference, credentials: Credentials | None, *, push: bool = False
+        self,
+        reference: Reference,
+        credentials: Credentials | None,
+        *,
+        push: bool = False,
+        plain: bool = False,
     ) -> Repository:
-        """The repository of a reference. Nothing is asked of the registry yet."""
+        """The repository of a reference. Nothing is asked of the registry yet.
+
+        `plain`: failures are told in the registry's words alone, without those of a pull.
+        """
         places = [reference.domain]
         if reference.domain == DEFAULT_DOMAIN and not push:
             places = [*self.settings.mirrors, *places]
         return RegistryRepository(
-            [self._host(place) for place in places], reference, credentials or None, push=push
+            [self._host(place) for place in places],
+            reference,
+            credentials or None,
+            push=push,
+            plain=plain or push,
         )
 
     async def login(self, credentials: Credentials) -> LoginResult:

@@ -42,6 +42,8 @@ async def inspect(repository: Repository, wanted: str) -> dict[str, Any]:
     Raises:
         SampanError: of `Repository.manifest`.
     """
+    if ":" not in wanted:
+        wanted = (await repository.resolve(wanted)).digest
     fetched = await repository.manifest(wanted)
     platforms = await _platforms(repository, fetched)
     descriptor = {

@@ -72,7 +72,10 @@ class BlobBytes:
 
 
 class RegistryRepository:
-    """See `interface.Repository`. `hosts` are asked in order, the last one is the registry itself."""
+    """See `interface.Repository`. `hosts` are asked in order, the last one is the registry itself.
+
+    `plain`: failures are told in the registry's words alone, without those of a pull.
+    """
 
     def __init__(
         self,
@@ -81,12 +84,14 @@ class RegistryRepository:
         credentials: Credentials | None,
         *,
         push: bool,
+        plain: bool = False,
     ) -> None:
         self.name = reference.repository
         self._hosts = hosts
         self._reference = reference
         self._credentials = credentials
-        self._push = push
+        # What failures are told to be about; nothing, for those that are not of a pull.
+        self._pulled = None if plain else reference
         self._path = reference.path
         actions = "pull,push" if push else "pull"
         self._scopes = (f"repository:{reference.path}:{actions}",)
@@ -122,7 +127,7 @@ class RegistryRepository:
             "GET",
             f"manifests/{_checked(wanted)}",
             headers={"Accept": manifests.ACCEPT},
-            pulled=self._about(wanted),
+            pulled=self._pulled and self._about(wanted),
         )
         response = await host.succeed(request)
         shown = f"manifest {self._about(wanted).familiar}"
@@ -158,7 +163,7 @@ class RegistryRepository:
 
     async def _tags(self, host: Host) -> list[str]:
         found: dict[str, None] = {}
-        request = self._wanted("GET", f"tags/list?n={TAGS_A_PAGE}", pulled=self._reference)
+        request = self._wanted("GET", f"tags/list?n={TAGS_A_PAGE}", pulled=self._pulled)
         seen: set[URL | None] = {None}
         while True:
             response = await host.succeed(request)
@@ -169,7 +174,7 @@ class RegistryRepository:
             if following in seen or len(found) > TAGS_LIMIT:
                 return list(found)
             seen.add(following)
-            request = self._wanted("GET", "", url=following, pulled=self._reference)
+            request = self._wanted("GET", "", url=following, pulled=self._pulled)
 
     # -- Blobs ------------------------------------------------------------------------------------
 
@@ -196,7 +201,7 @@ class RegistryRepository:
             return await self._open_blob(host, descriptor, 0)
         if response.status not in (200, 206):
             raise _blob_failure(
-                failure_of(await answered(response, request.path), self._reference), descriptor
+                failure_of(await answered(response, request.path), self._pulled), descriptor
             )
         given = offset if response.status == 206 else 0
         try:
