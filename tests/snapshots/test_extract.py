@@ -312,3 +312,21 @@ def test_links_inside_the_tree_work(tree: Path) -> None:
 )
 def test_clean(name: str, path: str) -> None:
     assert clean(name.encode()) == path.encode()
+
+
+def test_set_group_id_directories(tree: Path) -> None:
+    """What the kernel makes in one gets its group, directories the bit too; an archive says otherwise."""
+    lay_out(
+        tree,
+        directory("d", mode=0o2775, gid=8),
+        file("d/f", b"x"),
+        directory("d/sub"),
+        file("d/sub/g", b"x"),
+        symlink("d/l", "f"),
+        file("d/left/out", b"x"),
+    )
+    for name, mode in (("f", 0o644), ("sub", 0o755), ("sub/g", 0o644), ("left", 0o755)):
+        found = (tree / "d" / name).stat()
+        assert (found.st_gid, stat.S_IMODE(found.st_mode)) == (0, mode), name
+    assert (tree / "d/l").lstat().st_gid == 0
+    assert stat.S_IMODE((tree / "d").stat().st_mode) == 0o2775

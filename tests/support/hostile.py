@@ -73,7 +73,7 @@ def sparse_1(map_text: bytes, realsize: bytes, data: bytes = b"") -> bytes:
 
 def old_sparse(segments: list[tuple[int, int]], realsize: int, stored: int, data: bytes) -> bytes:
     """GNU's old sparse header, with up to four pieces."""
-    block = patched(file("holes", b""), 156, b"S")
+    block = patched(patched(file("holes", b""), 156, b"S"), 257, b"ustar  \0")
     for number, (offset, length) in enumerate(segments):
         block = patched(block, 386 + 24 * number, base256(offset) + base256(length))
     block = patched(block, 483, base256(realsize))

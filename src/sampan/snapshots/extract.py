@@ -82,6 +82,8 @@ class _Tree:
         self._directories: dict[bytes, int] = {}
         self._times = DirectoryTimes(os.path.dirname(directory))
         self._umask = _umask()
+        # What is made in a set-group-ID directory gets its group, directories the bit as well.
+        self._inherits = bool(os.fstat(self._root).st_mode & stat.S_ISGID)
         self.size = 0
         self._makers: dict[bytes, Callable[[tar.Entry, int, bytes], None]] = {
             tar.HARD_LINK: self._hard_link,
@@ -229,11 +231,15 @@ class _Tree:
 
     def _needs_attributes(self, entry: tar.Entry) -> bool:
         return bool(
-            entry.uid or entry.gid or entry.mode & (self._umask | _SPECIAL_BITS) or entry.xattrs
+            self._inherits
+            or entry.uid
+            or entry.gid
+            or entry.mode & (self._umask | _SPECIAL_BITS)
+            or entry.xattrs
         )
 
     def _attributes(self, fd: int, entry: tar.Entry) -> None:
-        if entry.uid or entry.gid:
+        if entry.uid or entry.gid or self._inherits:
             os.fchown(fd, entry.uid, entry.gid)
         if entry.mode & (self._umask | _SPECIAL_BITS):
             os.fchmod(fd, entry.mode)  # after chown, which clears set-user-ID
@@ -242,7 +248,7 @@ class _Tree:
         os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
 
     def _attributes_without_open(self, entry: tar.Entry, parent: int, base: bytes) -> None:
-        if entry.uid or entry.gid:
+        if entry.uid or entry.gid or self._inherits:
             os.chown(base, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
         if entry.xattrs:
             _set_xattrs(_proc_path(parent, base), entry.xattrs)
@@ -251,6 +257,7 @@ class _Tree:
 
     def _open_and_set(self, entry: tar.Entry, parent: int, base: bytes) -> None:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._inherits |= bool(entry.mode & stat.S_ISGID)
         fd = os.open(base, flags, dir_fd=parent)
         try:
             os.fchown(fd, entry.uid, entry.gid)
@@ -260,6 +267,7 @@ class _Tree:
             os.close(fd)
 
     def _root_attributes(self, entry: tar.Entry) -> None:
+        self._inherits |= bool(entry.mode & stat.S_ISGID)
         os.fchown(self._root, entry.uid, entry.gid)
         os.fchmod(self._root, entry.mode)
         _set_xattrs(self._root, entry.xattrs)
@@ -307,6 +315,9 @@ class _Tree:
             for number in range(low, len(ends)):
                 base = path[ends[number - 1] + 1 if number else 0 : ends[number]]
                 os.mkdir(base, 0o755, dir_fd=fd)
+                if self._inherits:
+                    os.chown(base, 0, 0, dir_fd=fd, follow_symlinks=False)
+                    os.chmod(base, 0o755, dir_fd=fd)
                 below = os.open(base, _OPEN_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
                 os.close(fd)
                 fd = below
