@@ -10,15 +10,17 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import statistics
 import subprocess
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from benchmarks.big_image import MadeImage, docker_archive, make_image, oci_archive
-from benchmarks.stores import Store, make_store
+from benchmarks.stores import NotMeasured, Store, make_store
 from support.registries import Registry
 from support.registry_images import put_blob
 
@@ -33,6 +35,9 @@ PULL_AGAIN = "`docker pull` of what is up to date"
 PUSH = "`docker push` to an empty registry"
 PUSH_AGAIN = "`docker push` again"
 EIGHT = "8 x `docker pull` of different images at once"
+START_IDLE = "create+start of a container, p50"
+START_PULL = "create+start during that pull, p50"
+START_PULL_LATE = "create+start during that pull, p95"
 PEAK = "peak of the daemon above idle, all of these (MiB)"
 CPU = ", processor time"
 
@@ -49,6 +54,7 @@ GOALS = {
 }
 PEAK_GOAL_MIB = 150.0
 
+_BETWEEN_STARTS_S = 0.02
 _EIGHT_FILES, _EIGHT_LAYERS = 2_000, 2
 
 
@@ -111,11 +117,32 @@ def eight(store: Store, material: Material) -> Figures:
     return _timed(EIGHT, store, lambda: store.pull(*names))
 
 
+def starts(store: Store, material: Material) -> Figures:
+    store.begin_starts()
+    for _ in range(3):
+        store.start()
+    idle = [store.start() for _ in range(15)]
+    during = []
+    with ThreadPoolExecutor(1) as pool:
+        pulling = pool.submit(store.pull, f"{material.registry.address}/big:1")
+        while not pulling.done():
+            during.append(store.start())
+            time.sleep(_BETWEEN_STARTS_S)
+        pulling.result()
+    during.sort()
+    return {
+        START_IDLE: statistics.median(idle),
+        START_PULL: statistics.median(during),
+        START_PULL_LATE: during[int(len(during) * 0.95)],
+    }
+
+
 SCENARIOS: dict[str, Callable[[Store, Material], Figures]] = {
     "image-archives": archives,
     "image-load": compressed,
     "image-registry": registry,
     "image-eight": eight,
+    "image-starts": starts,
 }
 NAMES = ("sampan", "dockerd", "podman", "skopeo")
 
@@ -145,6 +172,8 @@ def measure(
                     progress(f"{scenario} {round_ + 1} {name}")
                     try:
                         found = _run(name, scenario, spread, material)
+                    except NotMeasured:
+                        continue
                     except AssertionError as error:
                         if name == "sampan":
                             raise
@@ -155,6 +184,8 @@ def measure(
                         figures[row][name].append(value)
     finally:
         material.close()
+    peaks = figures.pop(PEAK, {})
+    figures[PEAK].update({name: [max(values)] for name, values in peaks.items()})
     return figures
 
 

@@ -11,14 +11,19 @@ import os
 import resource
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.memory import engine_processes
 from support.command import docker_clis
-from support.engines import DockerEngine, Engine, SampanEngine
+from support.engines import IMAGE, DockerEngine, Engine, SampanEngine
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class NotMeasured(Exception):
+    """The store cannot do that."""
 
 
 class Store:
@@ -57,6 +62,14 @@ class Store:
         """The most memory (resident) above that at `begin_peak`, None without a daemon."""
         return None
 
+    def begin_starts(self) -> None:
+        """Get ready for `start`; what has no daemon raises NotMeasured."""
+        raise NotMeasured
+
+    def start(self) -> float:
+        """Seconds from create to started of a container, which is removed."""
+        raise NotMeasured
+
     def close(self) -> None:
         raise NotImplementedError
 
@@ -92,6 +105,19 @@ class ApiStore(Store):
 
     def _run(self, *arguments: str) -> None:
         run([self._path, *arguments], self._environment)
+
+    def begin_starts(self) -> None:
+        self._engine.import_busybox()
+
+    def start(self) -> float:
+        body = {"Image": IMAGE, "Cmd": ["sleep", "60"], "HostConfig": {"NetworkMode": "none"}}
+        with self._engine.connect() as connection:
+            begin = time.perf_counter()
+            name = connection.request("POST", "/containers/create", body=body).json["Id"]
+            assert connection.request("POST", f"/containers/{name}/start").status == 204
+            took = time.perf_counter() - begin
+            connection.request("DELETE", f"/containers/{name}", query={"force": 1})
+        return took
 
     def cpu_s(self) -> float:
         return sum(_ticks(pid) for pid in engine_processes(self._engine)) / _TICKS
@@ -134,8 +160,10 @@ class PodmanStore(Store):
     def __init__(self, directory: str) -> None:
         self._directory = directory
         os.makedirs(directory)
+        # Podman takes no longer path than 50 characters for it.
+        self._run_root = f"/tmp/{os.path.basename(directory)}"
         self._prefix = [
-            "podman", "--root", f"{directory}/root", "--runroot", f"{directory}/run", "--storage-driver", "overlay",
+            "podman", "--root", f"{directory}/root", "--runroot", self._run_root, "--storage-driver", "overlay",
             "--cgroup-manager", "cgroupfs", "--events-backend", "none",
         ]  # fmt: skip
 
@@ -158,6 +186,7 @@ class PodmanStore(Store):
         overlay = f"{self._directory}/root/overlay"
         subprocess.run(["umount", overlay], check=False, capture_output=True)
         shutil.rmtree(self._directory, ignore_errors=True)
+        shutil.rmtree(self._run_root, ignore_errors=True)
 
 
 class SkopeoStore(Store):
@@ -169,7 +198,7 @@ class SkopeoStore(Store):
         os.makedirs(directory)
 
     def load(self, path: str) -> None:
-        run(["skopeo", "copy", "-q", f"docker-archive:{path}", self._layout("loaded:1")])
+        run(["skopeo", "copy", "-q", f"docker-archive:{path}", self._layout("big:1")])
 
     def save(self, reference: str) -> None:
         target = f"{self._directory}/saved.tar"
