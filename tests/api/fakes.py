@@ -62,6 +62,7 @@ class FakeImages:
 
     def __init__(self) -> None:
         self.received = b""
+        self.pushed: tuple[str, dict[str, Any]] = ("", {})
 
     def resolve(self, reference: str) -> FakeImage:
         if reference in ("busybox", "busybox:latest", "registry.example/a/b:1", IMAGE_ID):
@@ -95,6 +96,12 @@ class FakeImages:
         if self.received.startswith(b"broken"):
             raise InvalidArgument("the archive is broken")
         return ["busybox:latest"]
+
+    async def push(
+        self, reference: str, *, progress: Callable[[dict[str, Any]], None], **options: Any
+    ) -> None:
+        self.pushed = (reference, options)
+        progress({"status": f"The push refers to repository [{reference}]"})
 
     async def import_(self, chunks: AsyncIterator[bytes], **options: Any) -> FakeImage:
         async for chunk in chunks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 
@@ -99,3 +100,30 @@ def test_platforms(given: str, expected: str | None) -> None:
 def test_refused_platforms(given: str) -> None:
     with pytest.raises(InvalidArgument):
         platform_text(given)
+
+
+@pytest.mark.parametrize("where", ["header", "body", "nowhere", "unreadable"])
+async def test_push_takes_credentials(api: Api, where: str) -> None:
+    """From the header; from the body, as clients of old do; what cannot be read is none."""
+    document = json.dumps({"username": "me", "password": "secret"}).encode()
+    header = base64.urlsafe_b64encode(document).decode()
+    headers = {"header": {"X-Registry-Auth": header}, "unreadable": {"X-Registry-Auth": "%%"}}
+    async with api.session.post(
+        "http://d/images/r.test/a/push?tag=1",
+        data=document if where == "body" else None,
+        headers=headers.get(where),
+    ) as answer:
+        assert answer.status == 200
+        assert b"The push refers to repository" in await answer.read()
+    reference, options = api.engine.images.pushed
+    assert (reference, options["tag"], options["platform"]) == ("r.test/a", "1", None)
+    given = options["credentials"]
+    assert (given and given.username) == ("me" if where in ("header", "body") else None)
+
+
+async def test_push_takes_a_platform(api: Api) -> None:
+    platform = '{"os":"linux","architecture":"arm64","variant":"v8"}'
+    async with api.session.post("http://d/images/a/push", params={"platform": platform}) as answer:
+        assert answer.status == 200
+    _, options = api.engine.images.pushed
+    assert (options["tag"], options["platform"]) == (None, "linux/arm64/v8")

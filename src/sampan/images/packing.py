@@ -13,8 +13,8 @@ from collections.abc import Callable
 from isal import isal_zlib
 
 from sampan.content.store import ContentStore
-from sampan.errors import Unavailable
 from sampan.images import progress
+from sampan.images.disk import storing
 from sampan.images.distribution.single_flight import SingleFlight
 from sampan.images.image import Image
 from sampan.images.progress import Meter, Progress
@@ -92,11 +92,8 @@ class Packer:
                 loop.call_soon_threadsafe(report, bar)
 
         async with self._slots.taken(lambda: None):
-            try:
+            with storing(f"layer {label}, compressed"):
                 return await asyncio.to_thread(self._compress, layer, done)
-            except OSError as error:
-                cause = (error.strerror or str(error)).lower()
-                raise Unavailable(f"layer {label}: compress: {cause}") from error
 
     def _compress(self, layer: Descriptor, done: Callable[[int], None]) -> Descriptor:
         """In a thread: the blob, compressed. The same bytes always give the same blob."""
