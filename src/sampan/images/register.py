@@ -332,8 +332,13 @@ class Register:
         for digest in list(self._loose_blobs):
             if self._content.seen(digest):
                 continue  # looked at again when the operations have ended
+            try:
+                path = None if self.needs.needs_blob(digest) else self._content.retire(digest)
+            except OSError as error:
+                log.warning("images: %s could not be deleted yet: %s", digest, error)
+                continue
             self._loose_blobs.discard(digest)
-            if not self.needs.needs_blob(digest) and (path := self._content.retire(digest)):
+            if path is not None:
                 retired.append(path)
         for chain in list(self._loose_layers):
             if self._snapshots.layers.seen(chain):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 from sampan.content.store import ContentStore
-from sampan.errors import InvalidArgument
+from sampan.errors import InvalidArgument, SampanError
 from sampan.images import budget
 from sampan.images.catalog import Catalog
 from sampan.images.image import Image
@@ -17,6 +18,8 @@ from sampan.images.removal import Users
 from sampan.images.space import Space
 from sampan.oci.digest import Digest
 from sampan.snapshots.overlay import Snapshotter
+
+log = logging.getLogger(__name__)
 
 PARTIAL_KEPT_S = 24 * 3600
 """How long a download that broke off waits for the next pull, from its last byte on."""
@@ -41,7 +44,7 @@ class Upkeep:
         self.space = Space(catalog, register.needs, snapshots.layers)
         self._catalog = catalog
         self._in_use = in_use
-        register.after_hold = self.trim
+        register.after_hold = self._after_hold
 
     def tidy(self) -> None:
         """What is due from time to time: old downloads go, the budget is kept."""
@@ -80,6 +83,13 @@ class Upkeep:
         if gone:
             self.register.publish()
         return gone
+
+    def _after_hold(self) -> None:
+        """Something was added. That it was is told, whatever becomes of older images."""
+        try:
+            self.trim()
+        except (SampanError, OSError) as error:
+            log.error("disk budget: %s", error)
 
     def pin(self, reference: str, pinned: bool) -> Image:
         """Say whether an image stays when the budget is exceeded.
