@@ -440,7 +440,7 @@ async def test_a_full_disk_is_told_with_the_layer(
 
     monkeypatch.setattr(Partial, "write", limited)
     label = short(made.layers[0])
-    with pytest.raises(Unavailable, match=f"layer {label}: write: no space left on device"):
+    with pytest.raises(Unavailable, match=f"failed to store layer {label}: no space left on device"):
         await world.pull(APP, tag="v1")
     had = partials(world)[made.layers[0].digest]
     assert 1_000_000 < had <= 1_200_000

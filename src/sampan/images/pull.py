@@ -17,6 +17,7 @@ from sampan.content.store import ContentStore, DigestMismatch
 from sampan.errors import InvalidArgument, NotFound, SampanError, Unsupported
 from sampan.images import progress as messages
 from sampan.images.catalog import Catalog
+from sampan.images.disk import storing
 from sampan.images.distribution.client import Registries
 from sampan.images.distribution.credentials import Credentials
 from sampan.images.distribution.interface import FetchedManifest, Repository
@@ -180,11 +181,12 @@ class Puller:
         plans = _plans(manifest, raw)
         async with AsyncExitStack() as held:
             transfers = await self._layers(held, repository, plans, request.progress)
-            self._content.put(raw, manifest.config.digest)
-            self._content.put(chosen.data, chosen.digest)
-            for transfer in transfers:
-                transfer.commit()
-            index = self._content.put(top.data, top.digest) if chosen is not top else ""
+            with storing(f"image {short_id(manifest.config.digest)}"):
+                self._content.put(raw, manifest.config.digest)
+                self._content.put(chosen.data, chosen.digest)
+                index = self._content.put(top.data, top.digest) if chosen is not top else ""
+                for transfer in transfers:
+                    transfer.commit()
             loaded = Loaded(
                 id=manifest.config.digest,
                 config=raw,

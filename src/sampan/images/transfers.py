@@ -21,8 +21,9 @@ from typing import TypeVar
 
 from sampan.content.partial import DigestMismatch, Partial
 from sampan.content.store import ContentStore
-from sampan.errors import SampanError, Unavailable
+from sampan.errors import SampanError
 from sampan.images import progress
+from sampan.images.disk import storing
 from sampan.images.distribution.failures import RegistryFailure, Temporary
 from sampan.images.distribution.interface import BlobStream, Repository
 from sampan.images.distribution.settings import RegistrySettings
@@ -186,20 +187,17 @@ class Transfer(Job):
 
     def _resume(self) -> int:
         """In a thread: hash what is on disk."""
-        try:
+        with storing(f"layer {self.label}"):
             size = self._partial.resume(self.descriptor.size)
-        except OSError as error:
-            raise _disk_failure(self.label, error) from error
         self._in_parts = size > 0
         return size
 
     def _write(self, chunks: list[bytes]) -> None:
         """In a thread: hash and store; readers see it."""
         try:
-            for chunk in chunks:
-                self._partial.write(chunk)
-        except OSError as error:
-            raise _disk_failure(self.label, error) from error
+            with storing(f"layer {self.label}"):
+                for chunk in chunks:
+                    self._partial.write(chunk)
         finally:
             with self._changed:
                 self._available = self._partial.size
@@ -418,8 +416,3 @@ def _delay(fruitless: int, error: Temporary) -> int:
     if error.retry_after > _RETRY_AFTER_MAX_S:
         raise error
     return max(1, round(error.retry_after))
-
-
-def _disk_failure(label: str, error: OSError) -> SampanError:
-    cause = (error.strerror or str(error)).lower()
-    return Unavailable(f"layer {label}: write: {cause}")

@@ -17,6 +17,7 @@ from typing import Any
 from sampan.content.compression import decompressed
 from sampan.errors import InvalidArgument, SampanError, Unavailable
 from sampan.images import progress
+from sampan.images.disk import storing
 from sampan.images.distribution.interface import Repository
 from sampan.images.distribution.settings import RegistrySettings
 from sampan.images.pipe import StreamAborted
@@ -83,19 +84,19 @@ class Unpacking(Job):
             self._unpacker.threads, self._unpacker.extract, self._plan, reader, report
         )
         try:
-            self.layer = await finished(extracting, stop=reader.stop)
+            with storing(f"layer {transfer.label}"):
+                self.layer = await finished(extracting, stop=reader.stop)
         except StreamAborted:
             if not reader.void:
                 await transfer.wait()
                 raise
+        except Unavailable:
+            raise
         except SampanError as error:
             if not reader.void:
                 raise InvalidArgument(
                     f"failed to register layer {transfer.label}: {error.message}"
                 ) from error
-        except OSError as error:
-            cause = (error.strerror or str(error)).lower()
-            raise Unavailable(f"failed to register layer {transfer.label}: {cause}") from error
 
 
 class Unpacker:
