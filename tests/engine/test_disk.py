@@ -35,6 +35,7 @@ DIGEST = f"sha256:{HEX}"
         ("active/.deep-1-2/x", Kind.REMOVAL, "active/.deep-1-2"),
         ("spare/3/upper", Kind.POOL, "spare"),
         ("trash/9/upper/x", Kind.REMOVAL, "trash/9"),
+        ("volumes/data/_data/x", Kind.VOLUME, "data"),
         ("seccomp/x.bpf", Kind.PROFILE, "x.bpf"),
         ("lost+found", Kind.UNKNOWN, "lost+found"),
         ("other/deep/er", Kind.UNKNOWN, "other/deep"),

@@ -29,6 +29,7 @@ class Kind(StrEnum):
     REMOVAL = "removal"
     POOL = "pool"
     PROFILE = "profile"
+    VOLUME = "volume"
     ENGINE = "engine"
     UNKNOWN = "unknown"
 
@@ -63,7 +64,18 @@ ENGINE_FILES = frozenset(
     )
 )
 _ENGINE_DIRECTORIES = frozenset(
-    ("active", "blobs", "containers", "ingest", "l", "layers", "seccomp", "spare", "trash")
+    (
+        "active",
+        "blobs",
+        "containers",
+        "ingest",
+        "l",
+        "layers",
+        "seccomp",
+        "spare",
+        "trash",
+        "volumes",
+    )
 )
 _PARTIAL = "sha256-"
 
@@ -95,6 +107,8 @@ def owner_of(path: str) -> Owner:
             return Owner(Kind.POOL, first)
         case "trash":
             return Owner(Kind.REMOVAL, f"trash/{second}")
+        case "volumes":
+            return Owner(Kind.VOLUME, second)
     return Owner(Kind.UNKNOWN, f"{first}/{second}" if second else first)
 
 

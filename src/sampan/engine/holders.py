@@ -293,6 +293,8 @@ def _other_text(owner: Owner) -> str:
             return "empty directories that wait for the next containers"
         case Kind.PROFILE:
             return "a compiled seccomp filter; it is deleted when no container used it for a week"
+        case Kind.VOLUME:
+            return "a volume: it stays until it is removed"
         case Kind.ENGINE:
             return _ENGINE_TEXTS.get(owner.key, "the engine's own")
         case _:
