@@ -24,6 +24,7 @@ DIGEST = "sha256:" + "a" * 64
         (f"busybox@{DIGEST}", f"docker.io/library/busybox@{DIGEST}", f"busybox@{DIGEST}"),
         (f"b:t@{DIGEST}", f"docker.io/library/b:t@{DIGEST}", f"b:t@{DIGEST}"),
         ("Example.COM/app", "Example.COM/app", "Example.COM/app"),
+        ("quay.io/" + "a" * 255, "quay.io/" + "a" * 255, "quay.io/" + "a" * 255),
     ],
 )
 def test_normalised(text: str, full: str, familiar: str) -> None:
@@ -44,7 +45,10 @@ def test_normalised(text: str, full: str, familiar: str) -> None:
         ("a:", "invalid reference format"),
         ("a:.x", "invalid reference format"),
         ("a@sha256:123", "invalid reference format"),
-        ("a@md5:" + "a" * 32, "invalid reference format"),
+        ("a@md5:" + "a" * 32, "unsupported digest algorithm"),
+        ("a@sha256:" + "a" * 63, "invalid checksum digest length"),
+        ("a:1@sha256:" + "A" * 64, "invalid checksum digest format"),
+        ("a@sha512:" + "a" * 128, "unsupported digest algorithm"),
         ("a\n", "invalid reference format"),
         ("ä", "invalid reference format"),
         ("../etc", "invalid reference format"),

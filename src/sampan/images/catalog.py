@@ -94,8 +94,8 @@ class Catalog:
         return image.id.removeprefix("sha256:").startswith(text.removeprefix("sha256:"))
 
     def _search(self, text: str) -> Image:
-        reference = _named(text)
-        if reference is None:
+        named = _named(text)
+        if named is None:
             identity = text if ":" in text else f"sha256:{text}"
             image = self._images.get(identity)
             if image is None and identity == self._host.id:
@@ -103,12 +103,12 @@ class Catalog:
             if image is None:
                 raise NoSuchImage(f"No such image: {identity}")
             return image
-        reference = _stored_form(reference)
+        reference = _stored_form(named)
         if reference == HOST_REFERENCE:
             return self._host
         image = self._references.get(reference) or self._by_prefix(text)
         if image is None:
-            raise NoSuchImage(f"No such image: {reference.familiar}")
+            raise NoSuchImage(f"No such image: {named.with_default_tag().familiar}")
         return image
 
     def _by_prefix(self, text: str) -> Image | None:

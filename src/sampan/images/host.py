@@ -40,10 +40,12 @@ def host_image() -> Image:
 
 
 def refuse_reserved(reference: Reference) -> None:
-    """Keep the name `host` for the host image.
+    """Keep the name `host` for the host image, and `sha256` for digests.
 
     Raises:
-        InvalidArgument: `reference` is in its repository.
+        InvalidArgument: `reference` is one of these; in docker's words where it refuses it, too.
     """
+    if reference.familiar_name == "sha256":
+        raise InvalidArgument("refusing to create an ambiguous tag using digest algorithm as name")
     if reference.repository == REFERENCE.repository:
         raise InvalidArgument("the image name host is reserved for the machine's own root")

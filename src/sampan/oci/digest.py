@@ -39,7 +39,10 @@ def parse_digest(text: str) -> Digest:
     if not colon or not algorithm or not encoded:
         raise BadDigest("invalid checksum digest format")
     if algorithm != "sha256":
-        raise BadDigest("unsupported digest algorithm")
+        known = algorithm == algorithm.lower()
+        raise BadDigest(
+            "unsupported digest algorithm" if known else "invalid checksum digest format"
+        )
     if len(encoded) != 64:
         raise BadDigest("invalid checksum digest length")
     if not _HEX.issuperset(encoded):
