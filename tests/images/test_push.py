@@ -419,8 +419,10 @@ class TestTogether:
         while len(fake.asked("upload")) < 4:
             await asyncio.sleep(0)
         fake.gate.set()
-        said = [statuses(messages) for messages in await asyncio.gather(*pushes)]
-        assert said[0] == said[1] == {short: ["Preparing", "Pushed"] for short in SHORT}
+        both = await asyncio.gather(*pushes)
+        for messages in both:
+            assert statuses(messages) == {short: ["Preparing", "Pushed"] for short in SHORT}
+            assert any(message.get("status") == "Pushing" for message in messages)
         assert len(fake.asked("upload")) == 4
         assert sorted(fake.manifests["team/app"]) == ["1", "2"]
 

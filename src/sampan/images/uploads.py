@@ -20,9 +20,9 @@ from sampan.images.distribution.client import Repository
 from sampan.images.distribution.credentials import Credentials
 from sampan.images.distribution.failures import RegistryFailure, Temporary
 from sampan.images.distribution.settings import RegistrySettings
-from sampan.images.distribution.single_flight import SingleFlight
 from sampan.images.progress import Meter, Progress
 from sampan.images.retrying import count_down, delay_s
+from sampan.images.shared import Job, Jobs
 from sampan.images.slots import Slots
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
@@ -58,11 +58,11 @@ class Uploads:
         settings: Callable[[], RegistrySettings],
     ) -> None:
         self.second_s = 1.0
-        self._content = content
-        self._sources = sources
-        self._slots = Slots(lambda: settings().max_concurrent_uploads)
-        self._checks = Slots(lambda: _CHECKS_AT_ONCE)
-        self._flights: SingleFlight[tuple[object, ...], str] = SingleFlight()
+        self.checks = Slots(lambda: _CHECKS_AT_ONCE)
+        self.slots = Slots(lambda: settings().max_concurrent_uploads)
+        self.content = content
+        self.sources = sources
+        self._jobs: Jobs[_Upload] = Jobs()
 
     async def put(
         self, target: Target, descriptor: Descriptor, label: str, report: Progress
@@ -75,65 +75,83 @@ class Uploads:
             NotFound: this engine does not have the blob.
             SampanError: the registry's refusal, or what kept failing.
         """
-        key = (target.name.repository, target.credentials, descriptor.digest)
-        return await self._flights.run(key, lambda: self._put(target, descriptor, label, report))
+        key = f"{target.name.repository}@{descriptor.digest} {hash(target.credentials)}"
+        async with self._jobs.join(
+            key, lambda: _Upload(self, target, descriptor, label), report
+        ) as upload:
+            await upload.wait()
+            return upload.outcome
 
-    async def _put(
-        self, target: Target, descriptor: Descriptor, label: str, report: Progress
-    ) -> str:
-        async with self._checks.taken(lambda: None):
-            if await target.repository.has_blob(descriptor.digest):
+
+class _Upload(Job):
+    """One blob on its way into one repository; `outcome` tells how it got there."""
+
+    def __init__(
+        self, uploads: Uploads, target: Target, descriptor: Descriptor, label: str
+    ) -> None:
+        super().__init__()
+        self.outcome = ""
+        self._uploads = uploads
+        self._target = target
+        self._descriptor = descriptor
+        self._label = label
+
+    async def run(self) -> None:
+        self.outcome = await self._found() or await self._sent()
+
+    async def _found(self) -> str:
+        """How the registry has the blob without its being sent; "" if it does not."""
+        digest = self._descriptor.digest
+        async with self._uploads.checks.taken(lambda: None):
+            if await self._target.repository.has_blob(digest):
                 return ALREADY_THERE
-            source = await self._mounted(target, descriptor.digest)
-            if source is not None:
-                return f"Mounted from {source}"
-        async with self._slots.taken(lambda: report(progress.step("Waiting", label))):
-            await self._send(target, descriptor, label, report)
-        return SENT
+            source = await self._mounted(digest)
+            return f"Mounted from {source}" if source is not None else ""
 
-    async def _mounted(self, target: Target, digest: Digest) -> str | None:
+    async def _mounted(self, digest: Digest) -> str | None:
         """The path of the repository that the blob was mounted from, None if none has it."""
-        domain = target.name.domain
-        for source in self._sources.of(digest, domain)[:_MOUNT_CANDIDATES]:
-            path = source.removeprefix(f"{domain}/")
-            if path == target.name.path:
+        name, sources = self._target.name, self._uploads.sources
+        for source in sources.of(digest, name.domain)[:_MOUNT_CANDIDATES]:
+            path = source.removeprefix(f"{name.domain}/")
+            if path == name.path:
                 continue
             try:
-                if await target.repository.mount(digest, path):
+                if await self._target.repository.mount(digest, path):
                     return path
             except (RegistryFailure, NotFound):
                 # Not to be read by this user, or gone; whether the target may be written to is
                 # shown by the upload.
                 pass
-            self._sources.forget(digest, source)
+            sources.forget(digest, source)
         return None
 
-    async def _send(
-        self, target: Target, descriptor: Descriptor, label: str, report: Progress
-    ) -> None:
-        meter = Meter()
+    async def _sent(self) -> str:
+        waiting = progress.step("Waiting", self._label)
+        async with self._uploads.slots.taken(lambda: self.tell(waiting)):
+            failures = 0
+            while (error := await self._attempt()) is not None:
+                failures += 1
+                if failures == _ATTEMPTS:
+                    raise error
+                wait_s = delay_s(failures, error)
+                await count_down(wait_s, self._label, self.tell, second_s=self._uploads.second_s)
+        return SENT
+
+    async def _attempt(self) -> Temporary | None:
+        """Send the blob; what may not be so the next time is returned."""
+        size, meter = self._descriptor.size, Meter()
 
         def sent(count: int) -> None:
             if meter.due():
-                report(progress.bar("Pushing", label, count, descriptor.size))
+                self.tell(progress.bar("Pushing", self._label, count, size))
 
-        failures = 0
-        while True:
-            try:
-                await target.repository.upload(descriptor, self._opener(descriptor.digest), sent)
-            except Temporary as error:
-                failures += 1
-                if failures == _ATTEMPTS:
-                    raise
-                wait_s = delay_s(failures, error)
-            else:
-                return
-            await count_down(wait_s, label, report, second_s=self.second_s)
+        try:
+            await self._target.repository.upload(self._descriptor, self._open_at, sent)
+        except Temporary as error:
+            return error
+        return None
 
-    def _opener(self, digest: Digest) -> Callable[[int], BinaryIO]:
-        def open_at(offset: int) -> BinaryIO:
-            blob = self._content.open(digest)
-            os.lseek(blob.fileno(), offset, os.SEEK_SET)
-            return blob
-
-        return open_at
+    def _open_at(self, offset: int) -> BinaryIO:
+        blob = self._uploads.content.open(self._descriptor.digest)
+        os.lseek(blob.fileno(), offset, os.SEEK_SET)
+        return blob
