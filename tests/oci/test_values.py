@@ -5,11 +5,9 @@ import json
 import pytest
 
 from sampan.errors import InvalidArgument
-from sampan.oci.descriptor import Descriptor, Platform, matches, parse_platform
 from sampan.oci.digest import (
     BadDigest,
     DiffID,
-    Digest,
     chain_ids,
     digest_of,
     parse_digest,
@@ -17,7 +15,6 @@ from sampan.oci.digest import (
 )
 from sampan.oci.go_time import format_time, parse_duration, parse_time
 from sampan.oci.image_config import encode_image_config, parse_image_config
-from sampan.oci.index import select_platform
 from sampan.oci.manifest import parse_manifest
 
 
@@ -117,19 +114,3 @@ def test_bad_manifests(change: dict[str, object]) -> None:
     parse_manifest(json.dumps(good).encode())
     with pytest.raises(InvalidArgument):
         parse_manifest(json.dumps(good | change).encode())
-
-
-def _entry(architecture: str, variant: str = "") -> Descriptor:
-    platform = Platform(architecture=architecture, os="linux", variant=variant)
-    return Descriptor(media_type="m", digest=Digest(architecture), size=0, platform=platform)
-
-
-def test_platform_choice() -> None:
-    entries = [_entry("amd64"), _entry("arm64", "v8"), _entry("arm", "v7")]
-    wanted = Platform(architecture="arm64", os="linux", variant="v8")
-    assert select_platform(entries, wanted) is entries[1]
-    assert select_platform(entries, Platform(architecture="s390x", os="linux")) is None
-    assert matches(parse_platform("linux/arm64"), wanted)
-    assert parse_platform("linux/x86_64").architecture == "amd64"
-    with pytest.raises(InvalidArgument):
-        parse_platform("a/b/c/d")

@@ -36,9 +36,9 @@ from sampan.oci.index import (
     REF_NAME,
     Index,
     parse_index,
-    select_platform,
 )
 from sampan.oci.manifest import Manifest, encode_manifest, parse_manifest
+from sampan.oci.platforms import select_platform
 from sampan.oci.reference import BadReference, Reference, parse_reference
 from sampan.oci.tar import Read
 from sampan.snapshots.overlay import Snapshotter

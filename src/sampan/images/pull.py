@@ -33,8 +33,9 @@ from sampan.oci import media_types
 from sampan.oci.descriptor import Descriptor, Platform, local_platform, matches
 from sampan.oci.digest import BadDigest, ChainID, Digest, digest_of, parse_digest, short_id
 from sampan.oci.image_config import parse_image_config
-from sampan.oci.index import parse_index, select_platform
+from sampan.oci.index import parse_index
 from sampan.oci.manifest import Manifest, parse_manifest
+from sampan.oci.platforms import select_platform
 from sampan.oci.reference import Reference, is_tag, parse_reference
 from sampan.snapshots.overlay import Snapshotter
 

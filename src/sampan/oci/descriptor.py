@@ -9,6 +9,7 @@ import platform as machine
 
 import msgspec
 
+from sampan.errors import InvalidArgument
 from sampan.oci.digest import Digest
 
 
@@ -47,6 +48,58 @@ _ARCHITECTURES = {
 }
 
 
+_COMPONENT = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+_SYSTEMS = frozenset(
+    [
+        "aix",
+        "android",
+        "darwin",
+        "dragonfly",
+        "freebsd",
+        "hurd",
+        "illumos",
+        "ios",
+        "js",
+        "linux",
+        "nacl",
+        "netbsd",
+        "openbsd",
+        "plan9",
+        "solaris",
+        "windows",
+        "zos",
+    ]
+)
+_KNOWN_ARCHITECTURES = frozenset(
+    [
+        "386",
+        "amd64",
+        "amd64p32",
+        "arm",
+        "armbe",
+        "arm64",
+        "arm64be",
+        "ppc64",
+        "ppc64le",
+        "loong64",
+        "mips",
+        "mipsle",
+        "mips64",
+        "mips64le",
+        "mips64p32",
+        "mips64p32le",
+        "ppc",
+        "riscv",
+        "riscv64",
+        "s390",
+        "s390x",
+        "sparc",
+        "sparc64",
+        "wasm",
+    ]
+)
+
+
 def local_platform() -> Platform:
     """This machine's platform."""
     name = machine.machine()
@@ -55,21 +108,38 @@ def local_platform() -> Platform:
 
 
 def parse_platform(text: str) -> Platform:
-    """Read `os[/arch[/variant]]` or `arch`, as `--platform` takes it."""
-    from sampan.errors import InvalidArgument
+    """Read `os[/arch[/variant]]` or `arch`, as `--platform` takes it.
 
-    parts = text.lower().split("/")
-    if not all(parts) or len(parts) > 3:
-        raise InvalidArgument(
-            f'"{text}": invalid platform: unknown operating system or architecture'
-        )
-    local = local_platform()
+    Raises:
+        InvalidArgument: containerd's texts, which are dockerd's.
+    """
+    parts = text.split("/")
+    if len(parts) > 3:
+        raise InvalidArgument(f'"{text}": cannot parse platform specifier: invalid argument')
+    for part in parts:
+        if not part or not _COMPONENT.issuperset(part):
+            raise InvalidArgument(
+                f'"{part}" is an invalid component of "{text}": platform specifier component must '
+                'match "^[A-Za-z0-9_-]+$": invalid argument'
+            )
+    parts = [part.lower() for part in parts]
     if len(parts) == 1:
-        if parts[0] in ("linux", "windows", "darwin", "freebsd"):
-            return Platform(architecture=local.architecture, os=parts[0], variant=local.variant)
-        return Platform(architecture=_go_name(parts[0]), os=local.os)
+        return _one_word(parts[0], text)
     variant = parts[2] if len(parts) == 3 else ""
-    return Platform(architecture=_go_name(parts[1]), os=parts[0], variant=variant)
+    return Platform(architecture=_go_name(parts[1]), os=_os_name(parts[0]), variant=variant)
+
+
+def _one_word(word: str, text: str) -> Platform:
+    local = local_platform()
+    if _os_name(word) in _SYSTEMS:
+        return Platform(architecture=local.architecture, os=_os_name(word), variant=local.variant)
+    if _go_name(word) in _KNOWN_ARCHITECTURES:
+        return Platform(architecture=_go_name(word), os=local.os)
+    raise InvalidArgument(f'"{text}": unknown operating system or architecture: invalid argument')
+
+
+def _os_name(word: str) -> str:
+    return "darwin" if word == "macos" else word
 
 
 def _go_name(architecture: str) -> str:

@@ -9,7 +9,7 @@ import msgspec
 
 from sampan.errors import InvalidArgument
 from sampan.oci import media_types
-from sampan.oci.descriptor import Descriptor, Platform, matches
+from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import parse_digest
 
 LAYOUT_FILE = "oci-layout"
@@ -50,17 +50,6 @@ def encode_index(manifests: list[Descriptor]) -> bytes:
     return msgspec.json.encode(
         Index(schema_version=2, media_type=media_types.OCI_INDEX, manifests=manifests)
     )
-
-
-def select_platform(manifests: list[Descriptor], wanted: Platform) -> Descriptor | None:
-    """The entry to run on `wanted`: an exact match before one without variant or platform."""
-    images = [entry for entry in manifests if not is_attestation(entry)]
-    fitting = [
-        entry for entry in images if entry.platform is None or matches(entry.platform, wanted)
-    ]
-    exact = [entry for entry in fitting if entry.platform == wanted]
-    named = [entry for entry in fitting if entry.platform is not None]
-    return next(iter(exact + named + fitting), None)
 
 
 def is_attestation(entry: Descriptor) -> bool:
