@@ -19,8 +19,10 @@ from types import TracebackType
 class Result:
     """What a command came to."""
 
-    def __init__(self, argv: Sequence[str], code: int, out: str, err: str) -> None:
-        self.argv, self.code, self.out, self.err = argv, code, out, err
+    def __init__(
+        self, argv: Sequence[str], code: int, out: str, err: str, raw: bytes = b""
+    ) -> None:
+        self.argv, self.code, self.out, self.err, self.raw = argv, code, out, err, raw
 
     @property
     def line(self) -> str:
@@ -62,7 +64,7 @@ def run(
                 f"{' '.join(argv)}: no end after {timeout_s:g} s; stdout {out!r}, stderr {err!r}"
             ) from None
     result = Result(
-        argv, process.returncode, out.decode(errors="replace"), err.decode(errors="replace")
+        argv, process.returncode, out.decode(errors="replace"), err.decode(errors="replace"), out
     )
     assert not check or result.code == 0, result
     return result

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from sampan.api import answers
+from sampan.api import answers, codec
 from sampan.api.call import Call
 from sampan.api.router import Route
 from sampan.api.server import Handler
@@ -36,7 +36,7 @@ class TreeRoutes:
 
     async def commit(self, call: Call) -> web.StreamResponse:
         """The body is a container's configuration, or nothing."""
-        body = await call.optional_json(CreateRequest) if call.request.can_read_body else None
+        config = await _given_config(call)
         repository, tag = call.text("repo"), call.text("tag")
         container = self._containers.get(call.text("container"))
         image = await self._trees.commit(
@@ -47,7 +47,7 @@ class TreeRoutes:
                 message=call.text("comment"),
                 changes=call.texts("changes"),
                 pause=call.flag("pause", call.effective_version >= FIRST_PAUSING),
-                config=_meant(body),
+                config=config,
             ),
         )
         return answers.document({"Id": image.id}, 201)
@@ -65,9 +65,13 @@ class TreeRoutes:
         return await answers.stream(call, "application/octet-stream", await answers.begun(chunks))
 
 
-def _meant(body: CreateRequest | None) -> ContainerConfig | None:
-    """The configuration that a body gives; None for one that says nothing."""
-    config = body.container_config() if body is not None else None
+async def _given_config(call: Call) -> ContainerConfig | None:
+    """The configuration of the body; None for one that says nothing, `{}` or `null` (docker CLI)."""
+    body = (await call.body()).strip() if call.request.can_read_body else b""
+    if not body or codec.parse(body) is None:
+        return None
+    call.check_json()
+    config = codec.decode(body, CreateRequest).container_config()
     return None if config == ContainerConfig() else config
 
 
