@@ -182,6 +182,19 @@ def _seconds(text: str, more: int = 0) -> int:
     return int(datetime.fromisoformat(text[:19] + "+00:00").timestamp()) + more
 
 
+def test_over_tls(
+    docker: DockerCLI, tls_registry: Registry, reachable: Reachable, image: str
+) -> None:
+    """On a loopback address no certificate is asked for that somebody vouches for."""
+    place = tls_registry.address
+    reachable(place)
+    docker("tag", image, f"{place}/app:1")
+    docker("push", f"{place}/app:1")
+    assert tls_registry.tags("app") == ["1"]
+    docker("rmi", f"{place}/app:1")
+    docker("pull", f"{place}/app:1")
+
+
 class TestRights:
     def test_a_password(
         self,
