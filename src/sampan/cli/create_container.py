@@ -58,13 +58,26 @@ def _request(call: Call, body: dict[str, Any], *, retry: bool) -> Any:
     try:
         return call.client.call("POST", path, body)
     except ApiError as error:
+        if error.code == 400:
+            _say_bad_reference(body["Image"])
         if error.code != 404 or not retry or "no such image" not in error.reason.lower():
             raise
-    from sampan.cli.references import familiar
+        from sampan.cli.references import familiar, is_identity
+
+        if is_identity(body["Image"]):
+            raise  # an ID is in no registry
 
     call.complain(f"Unable to find image '{familiar(body['Image'])}' locally")
     _pull(call, body["Image"])
     return call.client.call("POST", path, body)
+
+
+def _say_bad_reference(image: str) -> None:
+    """If that is what the engine refused, refuse it as docker does, which never asks the engine."""
+    from sampan.cli import references
+
+    if not references.is_identity(image):
+        references.split(image)
 
 
 def _pull(call: Call, image: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sampan.cli.client import query, quote
-from sampan.cli.references import repository_and_tag
+from sampan.cli.references import check_source, repository_and_tag
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ FLAGS = ()
 def run(call: Call) -> int:
     """Tag an image."""
     source, target = call.args
+    check_source(source)
     repository, tag = repository_and_tag(target)
     call.client.call("POST", f"/images/{quote(source)}/tag{query(repo=repository, tag=tag)}")
     return 0
