@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _INTERVAL_S = 0.1
 _WINDOW_S = 3.0
 _BAR_MAX = 40
+_NUMBERS_WIDTH = len("99.9MB/99.9MB  99.9MB/s  1m05s left")
+"""Kept free for them, so that bars do not change their length all the time."""
+_STATUS_WIDTH = len("Downloading")
 _MOVING = ("Downloading", "Extracting", "Compressing", "Pushing")
 _ENDED = ("Pull complete", "Already exists", "Pushed", "Layer already exists", "Mounted from")
 
@@ -80,9 +83,9 @@ class Row:
 
     def line(self, width: int) -> str:
         """The row in at most `width` columns."""
-        head = f"{self.identifier}: {self.status}"
         if self.status not in _MOVING or not self.total:
-            return head[:width]
+            return f"{self.identifier}: {self.status}"[:width]
+        head = f"{self.identifier}: {self.status.ljust(_STATUS_WIDTH)}"
         numbers = f"{human_size(self.current, 3)}/{human_size(self.total, 3)}"
         if self.status != "Extracting":
             numbers += pace(self.rate.per_second, self.total - self.current)
@@ -160,6 +163,8 @@ class Bars:
         known = all(row.total for row in rows)
         text = f"{through}/{len(rows)} layers, {human_size(fetched, 3)}"
         text += f"/{human_size(total, 3)}" if known else ""
+        if known and fetched == total:
+            return [text]
         return [text + pace(self._rate.per_second, total - fetched if known else 0)]
 
 
@@ -184,7 +189,7 @@ def duration(seconds: float) -> str:
 
 def drawn(head: str, current: int, total: int, numbers: str, width: int) -> str:
     """Head, bar and numbers in `width` columns; the bar shrinks, and is left out first."""
-    room = min(_BAR_MAX, width - len(head) - len(numbers) - 5)
+    room = min(_BAR_MAX, width - len(head) - max(len(numbers), _NUMBERS_WIDTH) - 5)
     if room < 5:
         return f"{head} {numbers}"[:width]
     full = min(room, room * current // total)
