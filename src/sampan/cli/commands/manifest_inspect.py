@@ -5,6 +5,8 @@ The engine asks the registry, so its certificates, mirrors and insecure registri
 
 from __future__ import annotations
 
+import sys
+
 from sampan.cli import credentials, jsontext, references
 from sampan.cli.client import quote
 from sampan.cli.failures import ApiError, CommandError
@@ -19,8 +21,9 @@ FLAGS = (
     ("insecure", "", "bool", "", ""),
     ("verbose", "v", "bool", "", "Output additional info including layers and platform"),
 )
-# Order of a descriptor's fields in docker's output.
+# Order of fields in docker's output.
 _DESCRIPTOR = ("mediaType", "size", "digest")
+_PLATFORM = ("architecture", "os", "os.version", "os.features", "variant")
 _DOCKER = "application/vnd.docker."
 
 
@@ -33,8 +36,7 @@ def run(call: Call) -> int:
     document = _decoded(data, name)
     entries = document.get("manifests")
     if not call.on("verbose"):
-        step = "   " if isinstance(entries, list) else "\t"
-        call.say(jsontext.pretty(_ordered(document), step=step))
+        _print(data, document)
         return 0
     if isinstance(entries, list):
         shown: Any = [_member(call, name, entry, extra) for entry in entries]
@@ -42,6 +44,16 @@ def run(call: Call) -> int:
         shown = _verbose(name, data, document, _described(call, name, extra))
     call.say(jsontext.pretty(shown, step="\t"))
     return 0
+
+
+def _print(data: bytes, document: dict[str, Any]) -> None:
+    """An index in docker's order of fields; a manifest as it is, with the white space behind it."""
+    if isinstance(document.get("manifests"), list):
+        text = jsontext.pretty(_ordered(document), step="   ")
+    else:
+        text = jsontext.pretty(document, step="\t")
+        text += data[len(data.rstrip()) :].decode("utf-8", "replace")
+    sys.stdout.write(text + "\n")
 
 
 def _fetch(call: Call, name: str, extra: str) -> bytes:
@@ -85,21 +97,20 @@ def _verbose(
     }
     return {
         "Ref": name,
-        "Descriptor": {**described, **descriptor},
+        "Descriptor": {**described, **{key: _ordered(item) for key, item in descriptor.items()}},
         "Raw": binascii.b2a_base64(data, newline=False).decode(),
-        kind: _ordered(document),
+        kind: document,
     }
 
 
 def _ordered(value: Any) -> Any:
-    """A document with the fields of its descriptors in docker's order."""
+    """A document with the fields of its descriptors and platforms in docker's order."""
     if isinstance(value, list):
         return [_ordered(item) for item in value]
     if not isinstance(value, dict):
         return value
-    if "digest" not in value:
-        return {key: _ordered(item) for key, item in value.items()}
-    first = {key: value[key] for key in _DESCRIPTOR if key in value}
+    names = _DESCRIPTOR if "digest" in value else _PLATFORM if "architecture" in value else ()
+    first = {key: value[key] for key in names if key in value}
     return {**first, **{key: _ordered(item) for key, item in value.items() if key not in first}}
 
 

@@ -27,9 +27,9 @@ def _description(row: dict[str, Any], truncate: bool) -> str:
     return units.ellipsis(text, DESCRIPTION_WIDTH) if truncate else text
 
 
-def _kind(is_table: bool) -> listing.Kind:
-    """The fields; in a table a truth is a mark, elsewhere a word."""
-    yes, no = ("[OK]", "") if is_table else ("true", "false")
+def _kind(is_json: bool) -> listing.Kind:
+    """The fields; in JSON a truth is a word, elsewhere a mark."""
+    yes, no = ("true", "false") if is_json else ("[OK]", "")
     return listing.Kind(
         "registry.searchContext",
         {
@@ -59,7 +59,7 @@ def run(call: Call) -> int:
     answer: Any = next(response.values(), None)
     form = call.text("format")
     listing.print_list(
-        _kind(form == "" or form.startswith("table")),
+        _kind(form == "json" or "{{json ." in form),
         answer or [],
         COLUMNS,
         form=form,
