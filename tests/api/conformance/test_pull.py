@@ -209,7 +209,9 @@ def test_a_tag_may_be_in_the_name(target: Engine, registry: Registry, place: str
         ({"fromImage": "team/APP", "tag": "x"}, 400, "repository name must be lowercase"),
         ({"fromImage": "a", "tag": "b/c"}, 400, "invalid tag format"),
         ({"fromImage": "a", "tag": "sha256:aaaa"}, 400, "invalid tag format"),
-        ({"fromImage": "a", "platform": "a/b/c/d"}, 400, '"a/b/c/d": '),
+        ({"fromImage": "a", "platform": "a/b/c/d"}, 400, "cannot parse platform specifier"),
+        ({"fromImage": "a", "platform": "foo"}, 400, "unknown operating system or architecture"),
+        ({"fromImage": "a", "platform": "linux/"}, 400, "is an invalid component of"),
     ],
 )
 def test_bad_requests(target: Engine, query: dict[str, str], status: int, words: str) -> None:
