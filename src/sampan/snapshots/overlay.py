@@ -181,6 +181,14 @@ class Snapshotter:
         self._known(key)
         return f"{self._active_directory}/{key}/upper"
 
+    def trees(self, parent: Parent) -> list[str]:
+        """The directories that a container stands on, top first.
+
+        Raises:
+            NotFound: there is no layer `parent`.
+        """
+        return self._base(parent).lower.split(":")
+
     def usage_bytes(self, key: str) -> int:
         """The size of what the container wrote: its regular files, each inode once. Walks.
 
@@ -399,13 +407,19 @@ class Snapshotter:
     def _clean(self) -> None:
         """The janitor's loop: fill up the spares, delete what an earlier run left in the trash, then
         deal with what `remove` hands over."""
-        while len(self._spares) < _SPARES:
-            self._spares.append(self._make_spare())
-        self._spare_size = os.stat(f"{self._spares[0]}/upper").st_size
+        self._fill_up()
         for leftover in self._leftovers:
             self._attempt(remove_tree, leftover)
         while (doomed := self._work.get()) is not None:
             self._attempt(self._recycle, doomed)
+
+    def _fill_up(self) -> None:
+        try:
+            while len(self._spares) < _SPARES:
+                self._spares.append(self._make_spare())
+            self._spare_size = os.stat(f"{self._spares[0]}/upper").st_size
+        except (OSError, IndexError) as error:  # a full disk: those that are emptied will do
+            log.warning("snapshots: no spare directories could be made: %s", error)
 
     def _attempt(self, dispose: Callable[[str], None], doomed: str) -> None:
         try:
