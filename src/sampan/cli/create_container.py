@@ -54,7 +54,8 @@ def create(call: Call, body: dict[str, Any]) -> str:
 
 
 def _request(call: Call, body: dict[str, Any], *, retry: bool) -> Any:
-    path = f"/containers/create{query(name=call.text('name'), platform=call.text('platform'))}"
+    platform = call.text("platform") or call.environ.get("DOCKER_DEFAULT_PLATFORM", "")
+    path = f"/containers/create{query(name=call.text('name'), platform=platform)}"
     try:
         return call.client.call("POST", path, body)
     except ApiError as error:
@@ -89,7 +90,7 @@ def _pull(call: Call, image: str) -> None:
         call,
         repository,
         digest or tag or "latest",
-        platform=call.text("platform"),
+        platform=pulling.platform_of(call),
         fd=2,
         quiet=call.on("quiet"),
     )

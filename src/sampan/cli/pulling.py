@@ -28,6 +28,11 @@ def fetch(call: Call, repository: str, wanted: str, *, platform: str, fd: int, q
     progress.show(response.values(), fd=fd, quiet=quiet)
 
 
+def platform_of(call: Call) -> str:
+    """The platform that was asked for, by `--platform` or as a rule by DOCKER_DEFAULT_PLATFORM."""
+    return call.text("platform") or call.environ.get("DOCKER_DEFAULT_PLATFORM", "")
+
+
 def auth_line(value: str) -> str:
     """The header line of a request that a registry's credentials go with; "" without any."""
     return f"X-Registry-Auth: {value}\r\n" if value else ""

@@ -27,7 +27,7 @@ def run(call: Call) -> int:
         tag = "latest"
         if not quiet:
             call.say(f"Using default tag: {tag}")
-    platform = call.text("platform") or call.environ.get("DOCKER_DEFAULT_PLATFORM", "")
+    platform = pulling.platform_of(call)
     pulling.fetch(call, repository, digest or tag, platform=platform, fd=1, quiet=quiet)
     call.say(references.full(repository, tag, digest))
     return 0
