@@ -109,6 +109,10 @@ def container_without_kernel_memory_tcp(document: Document) -> None:
     document["HostConfig"].pop("KernelMemoryTCP", None)
 
 
+def container_summary_without_health(document: Document) -> None:
+    document.pop("Health", None)
+
+
 def container_without_empty_on_build(document: Document) -> None:
     if not document["Config"].get("OnBuild"):
         document["Config"].pop("OnBuild", None)
@@ -234,6 +238,7 @@ REMOVALS: dict[str, list[tuple[Version, Callable[[Document], None]]]] = {
         ((1, 52), container_without_kernel_memory_tcp),
         ((1, 52), container_without_empty_on_build),
     ],
+    "container summary": [((1, 52), container_summary_without_health)],
     "image": [
         ((1, 44), image_without_virtual_size),
         ((1, 45), image_without_container),

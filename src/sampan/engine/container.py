@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from sampan.engine.health import Health
 from sampan.engine.model import ContainerConfig, HostConfig, NetworkingConfig
 from sampan.errors import Conflict
 
@@ -22,6 +23,7 @@ class Status(StrEnum):
     CREATED = "created"
     RUNNING = "running"
     PAUSED = "paused"
+    RESTARTING = "restarting"
     REMOVING = "removing"
     EXITED = "exited"
     DEAD = "dead"
@@ -35,6 +37,8 @@ class Event(StrEnum):
     PAUSED = "paused"
     UNPAUSED = "unpaused"
     ENDED = "ended"
+    RESTART_DUE = "to be restarted"
+    RESTART_DROPPED = "left as it is"
     REMOVAL = "removal"
     REMOVAL_FAILED = "removal failed"
 
@@ -50,14 +54,23 @@ LIFE: dict[Status, dict[Event, Status]] = {
     Status.RUNNING: {
         Event.PAUSED: Status.PAUSED,
         Event.ENDED: Status.EXITED,
+        Event.RESTART_DUE: Status.RESTARTING,
     },
     Status.PAUSED: {
         Event.UNPAUSED: Status.RUNNING,
         Event.ENDED: Status.EXITED,
+        Event.RESTART_DUE: Status.RESTARTING,
+    },
+    Status.RESTARTING: {
+        Event.STARTED: Status.RUNNING,
+        Event.START_FAILED: Status.EXITED,
+        Event.RESTART_DUE: Status.RESTARTING,
+        Event.RESTART_DROPPED: Status.EXITED,
     },
     Status.EXITED: {
         Event.STARTED: Status.RUNNING,
         Event.START_FAILED: Status.EXITED,
+        Event.RESTART_DUE: Status.RESTARTING,
         Event.REMOVAL: Status.REMOVING,
     },
     Status.REMOVING: {Event.REMOVAL_FAILED: Status.DEAD, Event.REMOVAL: Status.REMOVING},
@@ -75,11 +88,22 @@ class State(msgspec.Struct, kw_only=True):
     started_ns: int = 0
     finished_ns: int = 0
     oom_killed: bool = False
+    health: Health | None = None
 
     @property
     def running(self) -> bool:
         """Whether there is a process: running or paused."""
         return self.status in (Status.RUNNING, Status.PAUSED)
+
+    @property
+    def restarting(self) -> bool:
+        """Whether it has ended and its restart policy starts it again soon."""
+        return self.status is Status.RESTARTING
+
+    @property
+    def counts_as_running(self) -> bool:
+        """Docker's `Running`: there is a process, or there will be one again."""
+        return self.running or self.restarting
 
 
 class Endpoint(msgspec.Struct, kw_only=True):
@@ -147,6 +171,8 @@ class Container:
 
     `lock` is held by whoever starts, pauses, renames or removes it; its end is noted without it,
     since an end asks nobody. `ended` is set while no process runs; by then the log is complete.
+    `restarting` is set during the restart that a client asked for; `restart_delay_s` is the last pause
+    of its restart policy.
     """
 
     def __init__(self, record: Record, directory: str) -> None:
@@ -156,6 +182,7 @@ class Container:
         self.shim: ShimConnection | None = None
         self.last_shim: ShimConnection | None = None
         self.restarting = False
+        self.restart_delay_s = 0.0
         self.ended = asyncio.Event()
         if not record.state.running:
             self.ended.set()
@@ -230,7 +257,7 @@ class Container:
         Cancelling it leaves nothing behind.
         """
         future: asyncio.Future[WaitResult] = asyncio.get_running_loop().create_future()
-        if condition == "not-running" and not self.state.running:
+        if condition == "not-running" and not self.state.counts_as_running:
             future.set_result(self.result())
             return future
         entry = (condition, future)

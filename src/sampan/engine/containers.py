@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from sampan.engine import processes, streams
 from sampan.engine.commit import Trees
-from sampan.engine.container import Container, Event, Record, Status, WaitResult
+from sampan.engine.container import BoundMount, Container, Event, Record, Status, WaitResult
 from sampan.engine.filters import Filters, prunable
 from sampan.engine.lifecycle import Lifecycle
 from sampan.engine.model import ContainerConfig, HostConfig, NetworkingConfig
@@ -217,7 +217,7 @@ class Containers:
         if container.state.status is Status.REMOVING:
             raise Conflict(f"removal of container {container.id} is already in progress")
         while self._registry.holds(container):
-            if container.state.running:
+            if container.state.counts_as_running:
                 if not force:
                     raise Conflict(_running_text(container))
                 await self.lifecycle.force_end(container)
@@ -225,7 +225,7 @@ class Containers:
                 await self.remove_ended(container)
             except Conflict:
                 # A start was under way; with --rm the engine itself may have been faster.
-                if not (force and container.state.running):
+                if not (force and container.state.counts_as_running):
                     raise
 
     async def remove_ended(self, container: Container) -> None:
@@ -239,7 +239,7 @@ class Containers:
         async with container.lock:
             if not self._registry.holds(container):
                 return
-            if container.state.running:
+            if container.state.counts_as_running:
                 raise Conflict(_running_text(container))
             container.move(Event.REMOVAL)
             self._registry.save(container)
@@ -261,7 +261,7 @@ class Containers:
         """Remove all stopped containers that match; return their IDs and the bytes set free."""
         removed, freed = [], 0
         for container in self.list():
-            if container.state.running or not prunable(container, filters):
+            if container.state.counts_as_running or not prunable(container, filters):
                 continue
             size = self._services.snapshots.usage_bytes(container.id)
             try:
@@ -421,6 +421,11 @@ class Containers:
 
 
 def _running_text(container: Container) -> str:
+    if container.state.restarting:
+        return (
+            f"You cannot remove a restarting container {container.id}. Stop the container before "
+            "attempting removal or force remove"
+        )
     if container.state.status is Status.PAUSED:
         return (
             f"You cannot remove a paused container {container.id}. Unpause and then stop the "

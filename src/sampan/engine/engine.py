@@ -20,6 +20,7 @@ from sampan.engine.container import Container
 from sampan.engine.containers import Containers
 from sampan.engine.events import EventBus
 from sampan.engine.execs import Execs
+from sampan.engine.health_checks import HealthChecks
 from sampan.engine.housekeeping import Housekeeping
 from sampan.engine.networking import Networking
 from sampan.engine.options import EngineOptions
@@ -67,6 +68,8 @@ class Engine:
         self.images = images
         self.containers = containers
         self.execs = Execs(services, containers.lifecycle)
+        self.health_checks = HealthChecks(services.registry, containers.lifecycle, self.execs)
+        containers.lifecycle.watchers.append(self.health_checks)
         self.system = system
         self.stats = Stats(services.registry, services.networking)
         self.usage = Usage(images, containers)
@@ -103,6 +106,7 @@ class Engine:
             raise
         for container in ended:
             await engine._remove(container)
+        engine.containers.lifecycle.start_by_policy(engine.containers.list())
         engine.images.upkeep.budget_bytes = options.disk_budget_bytes
         engine.housekeeping.run()
         return engine
@@ -175,6 +179,7 @@ class Engine:
         """Let go of everything: streams of events end, containers run on."""
         self.events.close()
         await self.images.registries.close()
+        await self.health_checks.close()
         await self.containers.lifecycle.close()
         await self._zygote.stop()
         await asyncio.to_thread(self._services.snapshots.close)

@@ -9,7 +9,7 @@ import time
 from sampan.engine import spec
 from sampan.engine.container import Container, Status
 from sampan.engine.detach_keys import parse_detach_keys
-from sampan.engine.lifecycle import Lifecycle, exit_code_of
+from sampan.engine.lifecycle import Lifecycle, exit_code_of, restarting_text
 from sampan.engine.model import ExecConfig
 from sampan.engine.services import Services
 from sampan.engine.validation import as_list
@@ -39,6 +39,7 @@ class Exec:
         self.handle: ExecHandle | None = None
         self.ended_at = 0.0
         self.begun = asyncio.Event()
+        self.ended = asyncio.Event()
 
     @property
     def open_stdin(self) -> bool:
@@ -135,6 +136,41 @@ class Execs:
             entry.handle, entry.pid = handle, handle.pid
         entry.begun.set()
 
+    async def run(self, container_id: str, config: ExecConfig, stream: ClientStream) -> int:
+        """Run a process to its end and forget it; return its exit code. The stream is handed over.
+
+        Cancelled, it kills the process with all its descendants, and waits until they are gone.
+
+        Raises:
+            NotFound, Conflict, InvalidArgument, RuntimeFailure: it could not be started.
+        """
+        entry = await self._created(container_id, config, stream)
+        # Not to be cancelled half way: nobody would know of the process then.
+        start = asyncio.ensure_future(self.start(entry.id, stream=stream))
+        try:
+            await asyncio.shield(start)
+            await entry.ended.wait()
+        except asyncio.CancelledError:
+            await asyncio.wait({start})
+            if start.exception() is None:
+                await self._end_tree(entry)
+            raise
+        finally:
+            self._forget(entry)
+        return entry.exit_code if entry.exit_code is not None else KILLED
+
+    async def _created(self, container_id: str, config: ExecConfig, stream: ClientStream) -> Exec:
+        try:
+            return self._execs[await self.create(container_id, config)]
+        except BaseException:
+            stream.close()
+            raise
+
+    async def _end_tree(self, entry: Exec) -> None:
+        if entry.handle is not None:
+            await entry.handle.kill_tree()
+        await entry.ended.wait()
+
     async def resize(self, exec_id: str, rows: int, columns: int) -> None:
         """Set the size of the process's terminal.
 
@@ -155,7 +191,7 @@ class Execs:
 
     def _prepare(self, entry: Exec, stream: ClientStream) -> None:
         config = entry.config
-        stream.raw = config.tty
+        stream.raw = stream.raw or config.tty
         stream.stdin = config.attach_stdin
         stream.stdout = config.attach_stdout or config.tty
         stream.stderr = config.attach_stderr
@@ -182,8 +218,9 @@ class Execs:
         if not entry.running:
             return  # given up before, when its request was cancelled
         entry.running, entry.exit_code, entry.pid = False, exit_code, 0
-        entry.begun.set()
         entry.handle = None
+        entry.begun.set()
+        entry.ended.set()
         entry.ended_at = time.monotonic()
         entry.container.exec_ids.pop(entry.id, None)
         self._emit(entry, "exec_die", exitCode=str(exit_code))
@@ -204,12 +241,17 @@ class Execs:
         for entry in list(self._execs.values()):
             ended_long_ago = entry.exit_code is not None and entry.ended_at < horizon
             if ended_long_ago or not self._services.registry.holds(entry.container):
-                del self._execs[entry.id]
-                entry.container.exec_ids.pop(entry.id, None)
+                self._forget(entry)
+
+    def _forget(self, entry: Exec) -> None:
+        self._execs.pop(entry.id, None)
+        entry.container.exec_ids.pop(entry.id, None)
 
 
 def _check_running(container: Container) -> None:
     if container.state.status is Status.PAUSED:
         raise Conflict(f"Container {container.id} is paused, unpause the container before exec")
+    if container.state.restarting:
+        raise Conflict(restarting_text(container))
     if not container.state.running:
         raise Conflict(f"Container {container.id} is not running")

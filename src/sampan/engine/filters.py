@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from sampan.engine import health
 from sampan.engine.numbers import decimal
 from sampan.errors import InvalidArgument
 
@@ -82,13 +83,16 @@ def select(
     for status in filters.get("status", ()):
         if status not in STATUSES:
             raise InvalidArgument(f"invalid filter 'status={status}'")
+    for status in filters.get("health", ()):
+        if status not in health.STATUSES:
+            raise InvalidArgument(f"Unrecognised filter value for health: {status}")
     everything = all or limit > 0 or "status" in filters or "exited" in filters
     ordered = sorted(containers, key=lambda container: container.created_ns, reverse=True)
     bounds = _bounds(ordered, filters)
     chosen = [
         container
         for container in ordered
-        if (everything or container.state.running)
+        if (everything or container.state.counts_as_running)
         and bounds[0] < container.created_ns < bounds[1]
         and _container_matches(container, filters, image_ids or {})
     ]
@@ -245,7 +249,7 @@ def _container_passes(
             mounts = container.record.mounts
             return any(value in (m.source, m.destination) for value in values for m in mounts)
         case "health":
-            return "none" in values
+            return health.matches(container.state.health, values)
         case "is-task":
             return values[0].lower() in ("false", "0")
         case "expose":

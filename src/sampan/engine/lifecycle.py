@@ -2,7 +2,7 @@
 
 What happens in a start, in order, and undone in reverse when a later step fails:
 address → files → OCI configuration → shim and process. The end of a container is noted by
-`_ended`, whoever caused it, in one place and without an await.
+`note_end`, whoever caused it, in one place and without an await; the restart policy is asked there.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import asyncio
 import errno
 import logging
 import signal
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Coroutine, Iterable
+from typing import Any, Protocol
 
-from sampan.engine import defaults
+from sampan.engine import defaults, health, restarts
 from sampan.engine.bundle import Bundles
 from sampan.engine.container import Container, Event, Status
+from sampan.engine.restarts import Restarts
 from sampan.engine.services import Services
 from sampan.engine.signals import DEFAULT_STOP_SIGNAL, signal_number
 from sampan.engine.trace import StartTrace
@@ -33,6 +34,16 @@ START_FAILED = 128
 KILL_TIMEOUT_S = 30.0
 
 
+class Watcher(Protocol):
+    """Who is told which containers run: after a start, an unpausing, and the finding of a running one."""
+
+    def running(self, container: Container) -> None:
+        """Its process runs."""
+
+    def halted(self, container: Container) -> None:
+        """Its process has ended, or is frozen."""
+
+
 class Lifecycle:
     """Moves containers between statuses. `remove` is called for an ended container with --rm."""
 
@@ -41,9 +52,12 @@ class Lifecycle:
         self._bundles = Bundles(services)
         self._remove = remove
         self._tasks: set[asyncio.Task[None]] = set()
+        self._restarts = Restarts(self._start_again)
+        self.watchers: list[Watcher] = []
 
     async def close(self) -> None:
         """Let go of all containers; they run on."""
+        await self._restarts.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -63,23 +77,28 @@ class Lifecycle:
         """
         async with container.lock:
             _check_startable(container)
-            trace = StartTrace(enabled=self._services.options.trace_start)
-            if container.last_shim is not None:
-                await container.last_shim.gone
-                container.last_shim = None
-            try:
-                shim = await self._launch(container, trace)
-            except SampanError as failure:
-                _explain(failure)
-                self._start_failed(container, failure)
-                raise
-            except BaseException as error:
-                # A bug or the daemon's end: whoever waits for the container hears of it all the same.
-                self._start_failed(container, RuntimeFailure("start", f"start failed: {error!r}"))
-                raise
-            self._started(container, shim)
-            trace.finish(container.id, shim.trace)
+            container.record.restart_count, container.restart_delay_s = 0, 0.0
+            await self._run(container)
         await self._attach_late(container)
+
+    async def _run(self, container: Container) -> None:
+        """Start what may be started; its lock is held."""
+        trace = StartTrace(enabled=self._services.options.trace_start)
+        if container.last_shim is not None:
+            await container.last_shim.gone
+            container.last_shim = None
+        try:
+            shim = await self._launch(container, trace)
+        except SampanError as failure:
+            _explain(failure)
+            self._start_failed(container, failure)
+            raise
+        except BaseException as error:
+            # A bug or the daemon's end: whoever waits for the container hears of it all the same.
+            self._start_failed(container, RuntimeFailure("start", f"start failed: {error!r}"))
+            raise
+        self._started(container, shim)
+        trace.finish(container.id, shim.trace)
 
     async def _launch(self, container: Container, trace: StartTrace) -> ShimConnection:
         apparmor, networking = self._services.apparmor, self._services.networking
@@ -106,24 +125,27 @@ class Lifecycle:
         state.pid, state.started_ns = shim.pid, shim.started_at_ns
         state.exit_code, state.error, state.oom_killed, state.finished_ns = 0, "", False, 0
         container.record.manually_stopped = False
+        state.health = health.begun(container.config, state.health)
         self.watch(container, shim)
         self._services.registry.save(container)
         for endpoint in container.record.endpoints.values():
             self.emit_network(container, "connect", endpoint.network, endpoint.network_id)
         self.emit(container, "start")
+        self.tell_running(container)
 
     def _start_failed(self, container: Container, failure: SampanError) -> None:
         self._services.networking.disconnect(container)
         container.close_parked()
-        container.move(Event.START_FAILED)
         container.state.error = failure.message
         container.state.exit_code = exit_code_of(failure)
+        if not (container.state.restarting and self._restart_later(container, ran_s=0.0)):
+            container.move(Event.START_FAILED)
         self._services.registry.save(container)
         log.info("container %s did not start: %s", container.id, failure.message)
         if container.host_config.auto_remove:
             self._own(self._remove_with_rm(container))
         else:
-            container.resolve("next-exit")
+            container.resolve("not-running", "next-exit")
 
     async def _attach_late(self, container: Container) -> None:
         """Hand over the clients that came while the container was starting."""
@@ -159,19 +181,22 @@ class Lifecycle:
     def note_end(self, container: Container, status: ExitStatus) -> None:
         """Record how the container ended and tell all who wait."""
         state = container.state
-        if state.status in (Status.RUNNING, Status.PAUSED, Status.CREATED):
-            container.move(Event.ENDED)
         started_ns = state.started_ns
         state.pid, state.exit_code = 0, status.exit_code
         state.finished_ns, state.oom_killed = status.exited_at_ns, status.oom_killed
         state.error = status.error
+        state.health = health.halted(state.health)
+        for watcher in self.watchers:
+            watcher.halted(container)
+        ran_s = max(0, status.exited_at_ns - started_ns) / 1e9
+        if container.restarting or not self._restart_later(container, ran_s=ran_s):
+            container.move(Event.ENDED)
         networks = list(container.record.endpoints.values())
         self._services.networking.disconnect(container)
         self._services.registry.save(container)
         if status.oom_killed:
             self.emit(container, "oom")
-        seconds = max(0, status.exited_at_ns - started_ns) // 1_000_000_000
-        self.emit(container, "die", exitCode=str(status.exit_code), execDuration=str(seconds))
+        self.emit(container, "die", exitCode=str(status.exit_code), execDuration=str(int(ran_s)))
         for endpoint in networks:
             self.emit_network(container, "disconnect", endpoint.network, endpoint.network_id)
         container.resolve("not-running", "next-exit")
@@ -181,6 +206,75 @@ class Lifecycle:
             await self._remove(container)
         except SampanError as error:
             log.error("container %s: it could not be removed: %s", container.id, error)
+
+    # Restart policies
+
+    def _restart_later(self, container: Container, *, ran_s: float) -> bool:
+        """Plan the restart of a container that has just ended, if its policy wants one.
+
+        Not saved here: that is one write with the end.
+        """
+        record, state = container.record, container.state
+        if not restarts.wants_restart(
+            record.host_config.restart_policy,
+            exit_code=state.exit_code,
+            restart_count=record.restart_count,
+            manually_stopped=record.manually_stopped,
+        ):
+            return False
+        container.move(Event.RESTART_DUE)
+        record.restart_count += 1
+        container.restart_delay_s = restarts.following_delay_s(container.restart_delay_s, ran_s)
+        self._restarts.schedule(container, container.restart_delay_s)
+        return True
+
+    async def _start_again(self, container: Container) -> None:
+        """The restart that was planned, unless somebody was faster."""
+        async with container.lock:
+            if not (container.state.restarting and self._services.registry.holds(container)):
+                return
+            await self._run(container)
+        await self._attach_late(container)
+
+    def start_by_policy(self, containers: Iterable[Container]) -> None:
+        """Start what does not run and should, by its restart policy; when the engine opens.
+
+        What its former daemon planned goes on; what ended before then begins anew.
+        """
+        self._restarts.open()
+        for container in restarts.due(containers):
+            if not container.state.restarting:
+                container.move(Event.RESTART_DUE)
+                container.record.restart_count = 0
+                container.record.manually_stopped = False
+                self._services.registry.save(container)
+            self._restarts.schedule(container, 0.0)
+
+    async def drop_restart(self, container: Container) -> None:
+        """Leave a container as it is that waits for its restart; by hand, so it stays so.
+
+        A start that is under way is waited for: the container may run then.
+        """
+        self._note_stopped(container)
+        self._restarts.cancel(container)
+        async with container.lock:
+            if container.state.restarting:
+                self._restarts.cancel(container)
+                container.move(Event.RESTART_DROPPED)
+                self._services.registry.save(container)
+                container.resolve("not-running", "next-exit")
+
+    def _note_stopped(self, container: Container) -> None:
+        """Remember that it was stopped by hand, over a restart of the daemon and of the machine too."""
+        if not container.record.manually_stopped:
+            container.record.manually_stopped = True
+            if container.host_config.restart_policy.name not in ("", "no"):
+                self._services.registry.save(container)
+
+    def tell_running(self, container: Container) -> None:
+        """Tell the watchers that the container's process runs."""
+        for watcher in self.watchers:
+            watcher.running(container)
 
     # Stop, kill, pause
 
@@ -192,13 +286,18 @@ class Lifecycle:
         Raises:
             NotModified: it does not run.
         """
+        if container.state.restarting:
+            await self.drop_restart(container)
+            if not container.state.running:
+                self.emit(container, "stop")
+                return
         if not container.state.running:
             raise NotModified(f"container {container.id} is not running")
         number = signal_number(signal_name or container.config.stop_signal or DEFAULT_STOP_SIGNAL)
         if timeout_s is None:
             preset = container.config.stop_timeout
             timeout_s = defaults.STOP_TIMEOUT_S if preset is None else preset
-        container.record.manually_stopped = True
+        self._note_stopped(container)
         ended = container.wait("next-exit")
         try:
             await self._signal(container, number)
@@ -210,13 +309,16 @@ class Lifecycle:
         self.emit(container, "stop")
 
     async def force_end(self, container: Container) -> None:
-        """Kill the process and wait for its end.
+        """Kill the process and wait for its end; no restart policy brings it back.
 
         Raises:
             RuntimeFailure: the kernel does not end it.
         """
+        if container.state.restarting:
+            await self.drop_restart(container)
         if not container.state.running:
             return
+        self._note_stopped(container)
         ended = container.wait("not-running")
         try:
             await self._signal(container, signal.SIGKILL)
@@ -231,19 +333,27 @@ class Lifecycle:
     async def kill(self, container: Container, signal_name: str) -> None:
         """Send a signal to the container's first process; SIGKILL is waited for.
 
+        A container that waits for its restart is left as it is, unless the signal is a message.
+
         Raises:
             InvalidArgument: no such signal.
             Conflict: it does not run; dockerd's text.
         """
         number = signal_number(signal_name or "SIGKILL")
+        by_hand = restarts.stops_by_hand(number)
+        if container.state.restarting:
+            if by_hand:
+                await self.force_end(container)
+            return
         if not container.state.running:
             raise Conflict(
                 f"Cannot kill container: {container.id}: Container {container.id} is not running"
             )
         if number == signal.SIGKILL:
-            container.record.manually_stopped = True
             await self.force_end(container)
         else:
+            if by_hand:
+                self._note_stopped(container)
             await self._signal(container, number)
 
     async def restart(
@@ -252,7 +362,7 @@ class Lifecycle:
         """Stop, if it runs, and start."""
         container.restarting = True
         try:
-            if container.state.running:
+            if container.state.counts_as_running:
                 await self.stop(container, signal_name=signal_name, timeout_s=timeout_s)
             await self.start(container)
         finally:
@@ -268,11 +378,16 @@ class Lifecycle:
         async with container.lock:
             if container.state.status is Status.PAUSED:
                 raise Conflict(f"Container {container.id} is already paused")
+            if container.state.restarting:
+                raise Conflict(restarting_text(container))
             if not container.state.running:
                 raise Conflict(f"Container {container.id} is not running")
             await asyncio.to_thread(open_cgroup(container.record.cgroup_path).freeze)
             if container.state.running:
                 container.move(Event.PAUSED)
+                container.state.health = health.halted(container.state.health)
+                for watcher in self.watchers:
+                    watcher.halted(container)
                 self._services.registry.save(container)
                 self.emit(container, "pause")
 
@@ -293,6 +408,7 @@ class Lifecycle:
         if container.state.status is Status.PAUSED:
             container.move(Event.UNPAUSED)
             self._services.registry.save(container)
+            self.tell_running(container)
 
     async def _signal(self, container: Container, number: int) -> None:
         """Deliver a signal; a paused container is let go for the signals that end it."""
@@ -346,6 +462,11 @@ class Lifecycle:
         task.add_done_callback(self._tasks.discard)
 
 
+def restarting_text(container: Container) -> str:
+    """dockerd's refusal of what needs a process."""
+    return f"Container {container.id} is restarting, wait until the container is running"
+
+
 def exit_code_of(failure: SampanError) -> int:
     """The exit code of a container that did not start, as a shell counts."""
     number = failure.errno if isinstance(failure, RuntimeFailure) else None
@@ -369,7 +490,7 @@ def _explain(failure: SampanError) -> None:
 
 def _check_startable(container: Container) -> None:
     match container.state.status:
-        case Status.RUNNING:
+        case Status.RUNNING | Status.RESTARTING:
             raise NotModified(f"container {container.id} is already running")
         case Status.PAUSED:
             raise Conflict("cannot start a paused container, try unpause instead")

@@ -21,6 +21,10 @@ async def top(container: Container, arguments: str) -> tuple[list[str], list[lis
         InvalidArgument: ps refuses the arguments, or its answer has no PID column.
         Unavailable: there is no ps on this machine.
     """
+    if container.state.restarting:
+        raise Conflict(
+            f"Container {container.id} is restarting, wait until the container is running"
+        )
     if not container.state.running:
         raise Conflict(f"Container {container.id} is not running")
     words = _words(arguments or DEFAULT_ARGUMENTS)

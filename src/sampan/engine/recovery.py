@@ -13,6 +13,7 @@ import shutil
 import signal
 import time
 
+from sampan.engine import health
 from sampan.engine.container import Container, Event, Status
 from sampan.engine.lifecycle import Lifecycle
 from sampan.engine.services import Services
@@ -63,6 +64,7 @@ def _adopt(
         # The former daemon died between the start and the note of it.
         container.move(Event.STARTED)
         state.error, state.finished_ns = "", 0
+        state.health = health.begun(container.config, state.health)
     state.pid, state.started_ns = shim.pid, shim.started_at_ns
     frozen = open_cgroup(container.record.cgroup_path).frozen()
     if frozen and state.status is Status.RUNNING:
@@ -72,12 +74,17 @@ def _adopt(
     services.networking.adopt(container)
     lifecycle.watch(container, shim)
     services.registry.save(container)
+    if state.status is Status.RUNNING:
+        lifecycle.tell_running(container)
 
 
 def _note_missing(services: Services, lifecycle: Lifecycle, container: Container) -> None:
     """No shim listens: it ended with its container, or died."""
     state = container.state
     status = exit_record.read(container.directory)
+    if state.restarting:
+        # A start may have been under way that had not come to listen yet: there must not be two.
+        _kill_leftovers(container)
     if state.running:
         if status is None or status.exited_at_ns < state.started_ns:
             _kill_leftovers(container)

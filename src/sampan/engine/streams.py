@@ -53,6 +53,10 @@ def check_attachable(container: Container) -> None:
     """
     if container.state.status is Status.PAUSED:
         raise Conflict(f"Container {container.id} is paused, unpause the container before attach")
+    if container.state.restarting:
+        raise Conflict(
+            f"Container {container.id} is restarting, wait until the container is running"
+        )
     if container.state.status in (Status.REMOVING, Status.DEAD):
         raise Conflict(f"You cannot attach to a container that is being removed: {container.id}")
 

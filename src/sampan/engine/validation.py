@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sampan.engine import defaults, devices, spec
+from sampan.engine.health import check_config, merged
 from sampan.engine.model import ContainerConfig, HealthConfig, HostConfig
 from sampan.engine.resources import Machine, check_limits, check_ulimits
+from sampan.engine.restarts import check_policy
 from sampan.engine.security import effective_capabilities, parse_security_options
 from sampan.engine.signals import signal_number
 from sampan.engine.sysctls import check_sysctls
@@ -28,7 +30,6 @@ RUNTIMES = frozenset({"", DEFAULT_RUNTIME, "runc", "io.containerd.runc.v2"})
 NOT_BUILT: dict[str, Callable[[ContainerConfig, HostConfig], object]] = {
     "HostConfig.PortBindings": lambda _, host: host.port_bindings,
     "HostConfig.PublishAllPorts": lambda _, host: host.publish_all_ports,
-    "HostConfig.RestartPolicy": lambda _, host: host.restart_policy.name not in ("", "no"),
     "HostConfig.VolumesFrom": lambda _, host: host.volumes_from,
     "HostConfig.VolumeDriver": lambda _, host: host.volume_driver,
     "HostConfig.Links": lambda _, host: host.links,
@@ -36,9 +37,6 @@ NOT_BUILT: dict[str, Callable[[ContainerConfig, HostConfig], object]] = {
     "HostConfig.StorageOpt": lambda _, host: host.storage_opt,
     "HostConfig.Cgroup": lambda _, host: host.cgroup,
     "Volumes": lambda config, _: config.volumes,
-    "Healthcheck": lambda config, _: (
-        config.healthcheck and config.healthcheck.test not in ([], ["NONE"])
-    ),
 }
 
 
@@ -55,6 +53,7 @@ def check_request(config: ContainerConfig, host: HostConfig, machine: Machine) -
             raise Unsupported(f"{name} is not built yet")
     _check_config(config)
     _check_modes(config, host)
+    check_policy(host)
     warnings = check_limits(host, machine)
     check_ulimits(host.ulimits)
     if host.shm_size < 0:
@@ -101,6 +100,7 @@ def _check_config(config: ContainerConfig) -> None:
     ]
     if any("\0" in text for text in texts):
         raise InvalidArgument("a NUL byte cannot be part of a process's arguments or environment")
+    check_config(config.healthcheck)
     if config.stop_signal:
         signal_number(config.stop_signal)
     if config.stop_timeout is not None and config.stop_timeout < -1:
@@ -193,16 +193,22 @@ def merge_image(config: ContainerConfig, image: RunDefaults) -> ContainerConfig:
     config.stop_signal = config.stop_signal or image.stop_signal
     config.shell = config.shell or image.shell
     config.on_build = config.on_build or image.on_build
-    if config.healthcheck is None and image.healthcheck is not None:
-        config.healthcheck = HealthConfig(
-            test=image.healthcheck.test or [],
-            interval=image.healthcheck.interval,
-            timeout=image.healthcheck.timeout,
-            retries=image.healthcheck.retries,
-            start_period=image.healthcheck.start_period,
-            start_interval=image.healthcheck.start_interval,
-        )
+    config.healthcheck = merged(config.healthcheck, _preset_check(image))
     return config
+
+
+def _preset_check(image: RunDefaults) -> HealthConfig | None:
+    check = image.healthcheck
+    if check is None:
+        return None
+    return HealthConfig(
+        test=check.test or [],
+        interval=check.interval,
+        timeout=check.timeout,
+        retries=check.retries,
+        start_period=check.start_period,
+        start_interval=check.start_interval,
+    )
 
 
 def merge_environment(wanted: list[str], preset: list[str]) -> list[str]:

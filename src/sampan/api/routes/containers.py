@@ -76,12 +76,16 @@ class ContainerRoutes:
         now_ns = time.time_ns()
         return answers.document(
             [
-                shapes.summary(
-                    container,
-                    self._engine.networking.settings(container),
-                    image=self._containers.shown_image(container),
-                    now_ns=now_ns,
-                    size=await self._containers.size(container.id) if with_size else None,
+                versions.answer(
+                    "container summary",
+                    shapes.summary(
+                        container,
+                        self._engine.networking.settings(container),
+                        image=self._containers.shown_image(container),
+                        now_ns=now_ns,
+                        size=await self._containers.size(container.id) if with_size else None,
+                    ),
+                    call.version,
                 )
                 for container in chosen
             ]

@@ -11,6 +11,7 @@ import msgspec
 from sampan.api.shapes.durations import human_duration
 from sampan.engine.container import Container, State, Status
 from sampan.engine.defaults import MASKED_PATHS, READONLY_PATHS
+from sampan.engine.health import Health, HealthStatus
 from sampan.engine.model import ContainerConfig, HostConfig, Model
 from sampan.oci.go_time import ZERO_TIME_NS, format_time
 
@@ -98,12 +99,12 @@ def inspected(
 
 
 def state(state: State) -> dict[str, Any]:
-    """`State`. A paused container counts as running."""
-    return {
+    """`State`. A container that is paused or waits for its restart counts as running."""
+    document: dict[str, Any] = {
         "Status": state.status.value,
-        "Running": state.running,
+        "Running": state.counts_as_running,
         "Paused": state.status is Status.PAUSED,
-        "Restarting": False,
+        "Restarting": state.restarting,
         "OOMKilled": state.oom_killed,
         "Dead": state.status is Status.DEAD,
         "Pid": state.pid,
@@ -111,6 +112,26 @@ def state(state: State) -> dict[str, Any]:
         "Error": state.error,
         "StartedAt": moment(state.started_ns),
         "FinishedAt": moment(state.finished_ns),
+    }
+    if state.health is not None:
+        document["Health"] = health(state.health)
+    return document
+
+
+def health(health: Health) -> dict[str, Any]:
+    """`State.Health`: the present status and the last checks."""
+    return {
+        "Status": health.status.value,
+        "FailingStreak": health.failing_streak,
+        "Log": [
+            {
+                "Start": moment(result.start_ns),
+                "End": moment(result.end_ns),
+                "ExitCode": result.exit_code,
+                "Output": result.output,
+            }
+            for result in health.log
+        ],
     }
 
 
@@ -122,9 +143,13 @@ def moment(unix_ns: int) -> str:
 def config(config: ContainerConfig) -> dict[str, Any]:
     """`Config`, without what Go leaves out."""
     document = _plain(config)
+    if (check := document["Healthcheck"]) is not None:
+        check = {field: value for field, value in check.items() if value}
     for name in OMITTED_IN_CONFIG:
         if document[name] in (None, "", False, {}, []):
             del document[name]
+    if check is not None:
+        document["Healthcheck"] = check
     for name in ("Cmd", "Entrypoint"):
         if isinstance(document[name], str):
             document[name] = [document[name]]
@@ -189,6 +214,10 @@ def summary(
         "HostConfig": {"NetworkMode": record.host_config.network_mode},
         "NetworkSettings": {"Networks": network_settings.get("Networks", {})},
         "Mounts": mounts(container),
+        "Health": {
+            "Status": record.state.health.status.value if record.state.health else "none",
+            "FailingStreak": record.state.health.failing_streak if record.state.health else 0,
+        },
     }
     if record.host_config.annotations:
         document["HostConfig"]["Annotations"] = record.host_config.annotations
@@ -221,9 +250,12 @@ def status_text(state: State, now_ns: int) -> str:
     """`Up 5 minutes`, `Exited (0) 3 hours ago`, as `docker ps` shows it."""
     match state.status:
         case Status.RUNNING:
-            return f"Up {human_duration(now_ns - state.started_ns)}"
+            return f"Up {human_duration(now_ns - state.started_ns)}{_health_text(state.health)}"
         case Status.PAUSED:
             return f"Up {human_duration(now_ns - state.started_ns)} (Paused)"
+        case Status.RESTARTING:
+            ago = human_duration(now_ns - state.finished_ns)
+            return f"Restarting ({state.exit_code}) {ago} ago"
         case Status.REMOVING:
             return "Removal In Progress"
         case Status.DEAD:
@@ -234,6 +266,13 @@ def status_text(state: State, now_ns: int) -> str:
             if not state.finished_ns:
                 return ""
             return f"Exited ({state.exit_code}) {human_duration(now_ns - state.finished_ns)} ago"
+
+
+def _health_text(health: Health | None) -> str:
+    if health is None:
+        return ""
+    starting = health.status is HealthStatus.STARTING
+    return f" ({'health: starting' if starting else health.status.value})"
 
 
 def _plain(model: Model) -> dict[str, Any]:
