@@ -13,7 +13,7 @@ import pytest
 
 from engine.builders import make_record
 from sampan.engine.model import HostConfig
-from sampan.engine.seccomp import KEPT, Profiles
+from sampan.engine.seccomp import KEPT, UNUSED_KEPT_S, Profiles
 from sampan.engine.seccomp_profile import Machine, default_profile, kernel_version, parse_profile
 from sampan.errors import InvalidArgument
 from sampan.linux import seccomp
@@ -256,3 +256,19 @@ def test_profiles_in_memory_are_bounded(tmp_path: Any) -> None:
         profiles.of(record(number))
         assert profiles.of(record(0)) is first
     assert len(profiles._known) == KEPT
+
+
+def test_programs_that_nobody_uses_go(tmp_path: Path) -> None:
+    """A week after an engine took them up last; those in memory stay."""
+    first, second = Profiles(str(tmp_path)), Profiles(str(tmp_path))
+    record = make_record(capabilities=["CAP_CHOWN"])
+    profile = first.of(record)
+    assert profile is not None
+    (tmp_path / ".cut-short").write_bytes(b"")
+    assert first.drop_unused() == [".cut-short"]
+    week_s = UNUSED_KEPT_S + 60
+    assert first.drop_unused(os.stat(profile.program).st_mtime + week_s) == []
+    assert second.drop_unused() == []
+    gone = second.drop_unused(os.stat(profile.program).st_mtime + week_s)
+    assert len(gone) == 2 and os.listdir(tmp_path) == []
+    assert second.of(record) == profile

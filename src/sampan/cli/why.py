@@ -71,6 +71,8 @@ def _holder(holder: dict[str, Any]) -> str:
             return f"image {units.short_id(holder['Id'])} ({holder['Text']})"
         case "container":
             return f"container {units.short_id(holder['Id'])} ({holder['Text']})"
+        case "child":
+            return f"image {units.short_id(holder['Id'])}, which was committed on it"
         case "pin":
             return str(holder["Text"])
         case kind:

@@ -94,6 +94,8 @@ class Holders:
         users = self._containers.using_image(image.id)
         held += [_container_holder(container) for container in users]
         held += self._reading(image)
+        children = [child for child in self._all() if child.record.parent == image.id]
+        held += [_holder("child", child.id, child.id) for child in children]
         if image.record.pinned:
             held.append(_holder("pin", image.id, "pinned: the disk budget leaves it alone"))
         return _answer(
@@ -103,12 +105,14 @@ class Holders:
             names=[ref.familiar for ref in image.references],
             held_by=held,
             freed=space.size - space.shared,
-            goes=self._image_goes(image, bool(users)),
+            goes=self._image_goes(image, bool(users), bool(children)),
         )
 
-    def _image_goes(self, image: Image, used: bool) -> str:
+    def _image_goes(self, image: Image, used: bool, has_children: bool) -> str:
         if used:
             return "it stays while a container was made from it"
+        if has_children:
+            return "it stays while there is an image that was committed on it"
         if not image.repo_tags:
             return "it has no tag and no container: `image prune` removes it"
         if self._upkeep.budget_bytes and not image.record.pinned:
