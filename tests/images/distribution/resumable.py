@@ -16,6 +16,7 @@ class ResumableRegistry:
 
     def __init__(self) -> None:
         self.cuts: list[int] = []
+        self.largest = 1 << 40  # a longer PATCH is refused before it is read
         self.blobs: dict[str, bytes] = {}
         self.data = bytearray()
         self.requests: list[tuple[str, str]] = []  # method, Content-Range or Range that was told
@@ -56,6 +57,8 @@ class ResumableRegistry:
     ) -> web.StreamResponse:
         given = request.headers.get("Content-Range", "")
         self.requests.append(("PATCH", given))
+        if (request.content_length or 0) > self.largest:
+            return web.Response(status=413)
         start = int(given.partition("-")[0] or 0)
         if start != len(self.data):
             return web.Response(status=416)

@@ -484,6 +484,47 @@ async def test_a_signed_location_is_not_touched(
     assert elsewhere.requests[0].path == path
 
 
+async def test_a_long_signed_location_is_followed_and_not_told(
+    proxy: FaultyProxy, elsewhere: FaultyProxy, open_repository: Open
+) -> None:
+    path = "/data?X-Sig=" + "s" * 20_000
+    proxy.fault(Answer(307, {"Location": f"http://127.0.0.1:1{path}"}), path="/blobs/")
+    proxy.fault(Answer(307, {"Location": f"{elsewhere.url}{path}"}), path="/blobs/")
+    elsewhere.fault(Answer(200, {}, b"abc"))
+    blob = Descriptor(media_type="x", digest=ABSENT, size=3)
+    repository = open_repository(f"{proxy.address}/a")
+    with pytest.raises(Unreachable) as caught:
+        await read(repository, blob)
+    assert caught.value.message == (
+        'Get "http://127.0.0.1:1/data": dial tcp 127.0.0.1:1: connect: connection refused'
+    )
+    assert await read(repository, blob) == (0, b"abc")
+
+
+async def test_an_answer_that_drips(
+    proxy: FaultyProxy, registry: Registry, open_repository: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_manifest(registry, "a", "v1")
+    repository = open_repository(f"{proxy.address}/a")
+    await repository.resolve("v1")
+    monkeypatch.setattr(transport, "SMALL_TIMEOUT_S", 0.1)
+    proxy.fault(Stall(10), path="/manifests/", times=None)
+    with pytest.raises(Temporary, match="nothing came"):
+        await repository.manifest("v1")
+    proxy.heal()
+
+
+async def test_a_digest_of_another_algorithm_tells_nothing(
+    proxy: FaultyProxy, registry: Registry, open_repository: Open
+) -> None:
+    put = put_manifest(registry, "a", "v1")
+    header = {"Docker-Content-Digest": "sha512:" + "0" * 128}
+    proxy.fault(Header(header), path="/manifests/", times=None)
+    repository = open_repository(f"{proxy.address}/a")
+    assert (await repository.manifest("v1")).digest == put.digest
+    assert await repository.resolve("v1") == put
+
+
 # -- mirrors ---------------------------------------------------------------------------------------
 
 

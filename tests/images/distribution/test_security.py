@@ -67,6 +67,25 @@ async def test_an_authority_of_the_registrys_folder(
 
 
 @pytest.mark.usefixtures("strict")
+async def test_a_folder_is_read_when_it_changes(
+    tls_registry: Registry,
+    certificates: Certificates,
+    tmp_path: Path,
+    open_repository: Open,
+    settings: LiveSettings,
+) -> None:
+    directory = settings.current.certs_directories[0]
+    Certificates(str(tmp_path / "others")).trust(directory, tls_registry.address)
+    put = put_manifest(tls_registry, "a", "v1")
+    repository = open_repository(f"{tls_registry.address}/a")
+    with pytest.raises(Unreachable, match="unknown authority"):
+        await repository.resolve("v1")
+    os.unlink(f"{directory}/{tls_registry.address}/ca.crt")
+    certificates.trust(directory, tls_registry.address)
+    assert await repository.resolve("v1") == put
+
+
+@pytest.mark.usefixtures("strict")
 async def test_a_client_certificate(
     tmp_path: Path, certificates: Certificates, open_repository: Open, settings: LiveSettings
 ) -> None:
@@ -83,7 +102,9 @@ async def test_a_client_without_the_certificate(
 ) -> None:
     with Registry(str(tmp_path / "r"), certificates=certificates, client_needed=True) as registry:
         certificates.trust(settings.current.certs_directories[0], registry.address)
-        with pytest.raises(Unreachable, match=r"remote error: tls: (bad certificate|certificate required)"):
+        with pytest.raises(
+            Unreachable, match=r"remote error: tls: (bad certificate|certificate required)"
+        ):
             await open_repository(f"{registry.address}/a").resolve("v1")
 
 

@@ -157,6 +157,21 @@ async def test_too_much_at_once(
     assert ranges == ["0-999999", "1000000-1999999", "2000000-2999999"]
 
 
+async def test_too_much_is_said_before_it_is_read(
+    open_repository: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "PATCH_LIMITS", (2_000_000, 1_000_000))
+    server = ResumableRegistry()
+    await server.start()
+    try:
+        server.largest = 1_000_000
+        source = Source(LARGE)
+        await source.send(open_repository(f"{server.address}/a", push=True))
+        assert server.blobs == {source.descriptor.digest: LARGE}
+    finally:
+        await server.close()
+
+
 @pytest.mark.parametrize("method", ["POST", "PATCH", "PUT"])
 @pytest.mark.parametrize("status", [500, 503, 429])
 async def test_a_registry_in_trouble(

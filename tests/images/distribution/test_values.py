@@ -44,7 +44,7 @@ from sampan.oci.reference import parse_reference
         ("registry.example:5000", ("registry.example:5000",), True),
         ("registry.example:5001", ("registry.example:5000",), False),
         ("REGISTRY.example", ("registry.example",), True),
-        ("registry.example:443", ("registry.example",), True),
+        ("registry.example:443", ("registry.example",), False),
         ("other.example", ("registry.example",), False),
     ],
 )

@@ -56,7 +56,7 @@ class BlobBytes:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         left = self.total - self.offset
-        shown = f'Get "{self._response.url}"'
+        shown = f'Get "{self._response.url.with_query(None)}"'
         try:
             async for chunk in self._response.content.iter_any():
                 left -= len(chunk)
@@ -115,7 +115,7 @@ class RegistryRepository:
         )
         response = await patiently(lambda: self._hosts[-1].succeed(request, 200, 201, 202))
         response.release()
-        named = response.headers.get("Docker-Content-Digest", digest)
+        named = _named_digest(response, digest)
         if named != digest:
             raise RegistryFailure(
                 f"the registry stored the manifest as {named[:80]}, not as {digest}"
@@ -133,7 +133,7 @@ class RegistryRepository:
         shown = f"manifest {self._about(wanted).familiar}"
         data = await read_limited(response, manifests.SIZE_LIMIT, shown)
         digest = await _digest_of(data)
-        named = wanted if ":" in wanted else response.headers.get("Docker-Content-Digest", digest)
+        named = wanted if ":" in wanted else _named_digest(response, digest)
         if named != digest:
             raise RegistryFailure(
                 f"manifest verification failed for digest {named[:80]}: "
@@ -278,6 +278,12 @@ def _checked(wanted: str) -> str:
 
 async def _digest_of(data: bytes) -> Digest:
     return digest_of(data) if len(data) < _HASH_INLINE else await asyncio.to_thread(digest_of, data)
+
+
+def _named_digest(response: ClientResponse, digest: Digest) -> str:
+    """What the registry calls a manifest; one of another algorithm tells nothing."""
+    named = response.headers.get("Docker-Content-Digest", digest)
+    return named if named.startswith("sha256:") else digest
 
 
 def _tags_of(data: bytes, shown: str) -> list[str]:

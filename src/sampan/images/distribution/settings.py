@@ -51,7 +51,7 @@ class RegistrySettings:
     def names_insecure(self, host: str) -> bool:
         """Whether `host[:port]` was named insecure, by name or as an address; no name is resolved."""
         names, lowered = self.insecure_names, host.lower()
-        if lowered in names or host_of(lowered) in names or host_of(lowered) == "localhost":
+        if lowered in names or host_of(lowered) == "localhost":
             return True
         address = address_of(host)
         return address is not None and self.holds_insecure([address])

@@ -30,7 +30,7 @@ from sampan.images.distribution.transport import (
 CLIENT_ID = "docker"
 ANSWER_LIMIT = 1 << 20
 CACHE_LIMIT = 1000
-LIFETIME_MIN_S = 60.0
+LIFETIME_MIN_S, LIFETIME_MAX_S = 60.0, 86_400.0
 # A token is not used any more this long before it expires; the request has to get there.
 MARGIN_S = 5.0
 
@@ -170,8 +170,8 @@ def _token(body: bytes, started: float, shown: str) -> Token:
             f"{shown}: authorization server did not include a token in the response"
         )
     lifetime = document.get("expires_in")
-    seconds = float(lifetime) if isinstance(lifetime, int | float) else 0.0
-    seconds = min(max(seconds, LIFETIME_MIN_S), 86_400.0)
+    seconds = lifetime if isinstance(lifetime, int | float) else 0
+    seconds = float(min(max(seconds, LIFETIME_MIN_S), LIFETIME_MAX_S))
     refresh = document.get("refresh_token")
     return Token(value, started + seconds - MARGIN_S, refresh if isinstance(refresh, str) else "")
 

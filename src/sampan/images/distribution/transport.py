@@ -21,11 +21,15 @@ from sampan.images.distribution.failures import RegistryFailure
 from sampan.images.distribution.network_failures import failure_of_network
 from sampan.images.distribution.proxies import proxy_for
 from sampan.images.distribution.settings import RegistrySettings
-from sampan.images.distribution.trust import folder_of, make_context
+from sampan.images.distribution.trust import folder_of, make_context, state_of
 
 REDIRECTS_LIMIT = 10
 CONNECT_TIMEOUT_S = 30.0
 IDLE_TIMEOUT_S = 60.0
+# A small answer may come slowly, but not for ever.
+SMALL_TIMEOUT_S = 120.0
+HEADER_LIMIT = 64 << 10
+CONTEXTS_LIMIT = 64
 # Twice this is what a connection holds at most while nobody reads it.
 READ_BUFFER_BYTES = 512 << 10
 
@@ -62,7 +66,13 @@ class Request:
     @property
     def shown(self) -> str:
         """`Get "url"`: what Go puts in front of an error."""
-        return f'{self.method.capitalize()} "{self.url}"'
+        return self.shown_at(self.url)
+
+    def shown_at(self, url: URL) -> str:
+        """The same for where a redirect led. What is signed or an upload's state is not told."""
+        if self.body is not None or not same_server(url, self.url):
+            url = url.with_query(None)
+        return f'{self.method.capitalize()} "{url}"'
 
 
 class Transport:
@@ -71,7 +81,7 @@ class Transport:
     def __init__(self, settings: Callable[[], RegistrySettings]) -> None:
         self._settings = settings
         self._session: aiohttp.ClientSession | None = None
-        self._contexts: dict[tuple[str | None, bool, bool], ssl.SSLContext] = {}
+        self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
 
     async def close(self) -> None:
         """End all connections."""
@@ -111,23 +121,26 @@ class Transport:
         session = self._open_session()
         scheme, host, port = url.scheme, url.host or "", url.port or 0
         context = await self._context(request.security, url) if scheme == "https" else None
+        head_limit = None if request.body is not None else SMALL_TIMEOUT_S
         try:
-            return await session.request(
-                request.method,
-                url,
-                headers=headers,
-                data=request.body() if request.body else None,
-                allow_redirects=False,
-                proxy=proxy_for(scheme, host, port, os.environ),
-                ssl=context or False,
-                timeout=ClientTimeout(
-                    total=None,
-                    sock_connect=CONNECT_TIMEOUT_S,
-                    sock_read=request.idle_s or IDLE_TIMEOUT_S,
-                ),
-            )
+            async with asyncio.timeout(head_limit):
+                return await session.request(
+                    request.method,
+                    url,
+                    headers=headers,
+                    data=request.body() if request.body else None,
+                    allow_redirects=False,
+                    proxy=proxy_for(scheme, host, port, os.environ),
+                    ssl=context or True,
+                    timeout=ClientTimeout(
+                        total=None,
+                        connect=2 * CONNECT_TIMEOUT_S,
+                        sock_connect=CONNECT_TIMEOUT_S,
+                        sock_read=request.idle_s or IDLE_TIMEOUT_S,
+                    ),
+                )
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise failure_of_network(error, f'{request.method.capitalize()} "{url}"') from error
+            raise failure_of_network(error, request.shown_at(url)) from error
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -136,6 +149,9 @@ class Transport:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 read_bufsize=READ_BUFFER_BYTES,
+                # Signed locations of storage have several KiB.
+                max_line_size=HEADER_LIMIT,
+                max_field_size=HEADER_LIMIT,
                 headers={
                     "User-Agent": f"sampan/{sampan.__version__}",
                     "Accept-Encoding": "identity",
@@ -154,9 +170,11 @@ class Transport:
         folder = own or folder_of(security.host, directories)
         # Only who the certificate is for is shown it.
         client = own is not None or _domain(url) == security.host
-        key = (folder, security.insecure, client)
+        key = (folder, state_of(folder), security.insecure, client)
         context = self._contexts.get(key)
         if context is None:
+            if len(self._contexts) >= CONTEXTS_LIMIT:
+                self._contexts.clear()
             context = await asyncio.to_thread(
                 make_context, folder, insecure=security.insecure, client=client
             )
@@ -174,7 +192,7 @@ async def read_limited(response: ClientResponse, limit: int, shown: str) -> byte
     parts: list[bytes] = []
     left = limit
     try:
-        async with response:
+        async with asyncio.timeout(SMALL_TIMEOUT_S), response:
             async for chunk in response.content.iter_any():
                 left -= len(chunk)
                 if left < 0:

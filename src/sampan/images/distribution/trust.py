@@ -39,6 +39,17 @@ def folder_of(host: str, directories: Sequence[str]) -> str | None:
     return next((path for path in candidates if os.path.isdir(path)), None)
 
 
+def state_of(folder: str | None) -> tuple[object, ...]:
+    """What changes when the files of a folder do: a new certificate counts from then on."""
+    if folder is None:
+        return ()
+    try:
+        with os.scandir(folder) as entries:
+            return tuple(sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries))
+    except OSError as error:
+        raise InvalidArgument(f"cannot use the certificates of {folder}: {error}") from error
+
+
 def _load(context: ssl.SSLContext, directory: str, *, client: bool) -> None:
     try:
         names = sorted(os.listdir(directory))
