@@ -15,6 +15,7 @@ from sampan.oci.digest import (
 )
 from sampan.oci.go_time import format_time, parse_duration, parse_time
 from sampan.oci.image_config import encode_image_config, parse_image_config
+from sampan.oci.index import parse_index
 from sampan.oci.manifest import parse_manifest
 
 
@@ -114,3 +115,29 @@ def test_bad_manifests(change: dict[str, object]) -> None:
     parse_manifest(json.dumps(good).encode())
     with pytest.raises(InvalidArgument):
         parse_manifest(json.dumps(good | change).encode())
+
+
+_BLOB = b'{"mediaType":"x","digest":"sha256:' + b"a" * 64 + b'","size":%b}'
+_ROOTFS = b'"rootfs":{"type":"layers","diff_ids":[]}}'
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"schemaVersion":2,"mediaType":"\xff","config":' + _BLOB % b"1" + b',"layers":[]}',
+        b'{"schemaVersion":2,"x":' + b"[" * 200_000 + b"]" * 200_000 + b"}",
+        b'{"schemaVersion":2,"mediaType":"\\ud800","config":' + _BLOB % b"1" + b',"layers":[]}',
+        b'{"schemaVersion":2,"config":' + _BLOB % b"-1" + b',"layers":[]}',
+        b'{"schemaVersion":2,"config":' + _BLOB % (b"9" * 30) + b',"layers":[]}',
+        b'{"schemaVersion":2,"config":' + _BLOB % (b"9" * 5000) + b',"layers":[]}',
+        b'{"schemaVersion":2,"config":' + _BLOB % b"1e400" + b',"layers":[]}',
+        b'{"architecture":"\xff","os":"linux",' + _ROOTFS,
+        b'{"architecture":"a","os":"linux","x":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+        b"", b"[]", b"null", b"{}", b"\xef\xbb\xbf{}",
+    ],
+)  # fmt: skip
+def test_hostile_documents(data: bytes) -> None:
+    """What registries and archives may send is refused, whatever it is."""
+    for parse in (parse_manifest, parse_index, parse_image_config):
+        with pytest.raises(InvalidArgument):
+            parse(data)

@@ -29,6 +29,7 @@ from sampan.oci.digest import (
     chain_id,
     parse_digest,
 )
+from sampan.oci.documents import decoded
 from sampan.oci.image_config import parse_image_config
 from sampan.oci.index import (
     CONTAINERD_NAME,
@@ -116,10 +117,7 @@ class Loader:
     # -- docker-archive ---------------------------------------------------------------------------
 
     def _docker_archive(self) -> list[Loaded]:
-        try:
-            items = _docker_items.decode(self._staging.read(DOCKER_MANIFEST_FILE))
-        except msgspec.DecodeError as error:
-            raise InvalidArgument(f"invalid manifest.json: {error}") from error
+        items = decoded(_docker_items, self._staging.read(DOCKER_MANIFEST_FILE), "manifest.json")
         originals = self._original_manifests()
         return [self._docker_item(item, originals) for item in items]
 

@@ -11,6 +11,7 @@ import msgspec
 
 from sampan.errors import InvalidArgument
 from sampan.oci.digest import DiffID, parse_digest
+from sampan.oci.documents import DAMAGED
 
 
 class Healthcheck(msgspec.Struct, kw_only=True, omit_defaults=True, rename="pascal"):
@@ -85,10 +86,10 @@ def parse_image_config(data: bytes) -> ImageConfig:
     try:
         plain = msgspec.json.decode(data)
         config = msgspec.convert(_without_nulls(plain), ImageConfig)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise InvalidArgument(f"invalid image config: {error}") from error
     except RecursionError as error:
         raise InvalidArgument("invalid image config: nested too deeply") from error
+    except DAMAGED as error:
+        raise InvalidArgument(f"invalid image config: {error}") from error
     if "rootfs" not in plain:
         raise InvalidArgument("invalid image JSON, no RootFS key")
     for diff_id in config.rootfs.diff_ids:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import msgspec
 
-from sampan.errors import InvalidArgument
 from sampan.oci import media_types
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import parse_digest
+from sampan.oci.documents import decoded
 
 LAYOUT_FILE = "oci-layout"
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -37,10 +37,7 @@ def parse_index(data: bytes) -> Index:
     Raises:
         InvalidArgument: it is no index.
     """
-    try:
-        index = _decoder.decode(data)
-    except msgspec.DecodeError as error:
-        raise InvalidArgument(f"invalid image index: {error}") from error
+    index = decoded(_decoder, data, "image index")
     for descriptor in index.manifests:
         parse_digest(descriptor.digest)
     return index

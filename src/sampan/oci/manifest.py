@@ -8,6 +8,7 @@ from sampan.errors import InvalidArgument
 from sampan.oci import media_types
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import parse_digest
+from sampan.oci.documents import decoded
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
@@ -21,6 +22,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, re
     annotations: dict[str, str] | None = None
 
 
+_SIZE_LIMIT = 1 << 63
 _decoder = msgspec.json.Decoder(Manifest)
 
 
@@ -30,15 +32,12 @@ def parse_manifest(data: bytes) -> Manifest:
     Raises:
         InvalidArgument: it is no manifest of schema version 2.
     """
-    try:
-        manifest = _decoder.decode(data)
-    except msgspec.DecodeError as error:
-        raise InvalidArgument(f"invalid image manifest: {error}") from error
+    manifest = decoded(_decoder, data, "image manifest")
     if manifest.schema_version != 2:
         raise InvalidArgument(f"unsupported manifest schema version {manifest.schema_version}")
     for descriptor in (manifest.config, *manifest.layers):
         parse_digest(descriptor.digest)
-        if descriptor.size < 0:
+        if not 0 <= descriptor.size < _SIZE_LIMIT:
             raise InvalidArgument(f"invalid image manifest: size {descriptor.size}")
     return manifest
 
