@@ -16,10 +16,11 @@ from collections.abc import Callable
 
 import pytest
 
+from sampan.oci.descriptor import local_platform
 from support.accounts import expect_all_accounted, expect_images_run
 from support.engines import SampanEngine
 from support.registries import Registry
-from support.registry_images import layer, put_image
+from support.registry_images import layer, put_image, put_index
 from support.rootfs import image_tar, rootfs_tar
 
 Operation = Callable[[SampanEngine], None]
@@ -93,9 +94,10 @@ def tag(name: str, engine: SampanEngine) -> None:
 
 @pytest.fixture
 def filled(registry: Registry) -> Registry:
-    """A registry with an image of each name."""
+    """A registry with an image of each name, the last one in an index of platforms."""
     for name in NAMES:
-        put_image(registry, f"team/{name}", "1", layers(name))
+        made = put_image(registry, f"team/{name}", "1", layers(name))
+    put_index(registry, f"team/{NAMES[-1]}", "1", {str(local_platform()): made})
     return registry
 
 

@@ -259,3 +259,19 @@ async def test_the_last_use_is_kept(world: ImageWorld) -> None:
 def test_the_host_image_cannot_be_pinned(world: ImageWorld) -> None:
     with pytest.raises(InvalidArgument, match="host"):
         world.images.upkeep.pin("host", True)
+
+
+async def test_an_image_is_whole_without_its_index(world: ImageWorld) -> None:
+    """The index that it was chosen from counts among its blobs, and is no loss."""
+    await add(world, "one")
+    image = world.images.resolve("one:1")
+    index = world.content.put(b'{"schemaVersion":2,"manifests":[]}')
+    world.images._register._rewrite(image, index_digest=index)
+    world.reopen()
+    assert index[7:] in world.blobs()
+    size = world.images.upkeep.space.total()
+    world.content.delete(index)
+    world.reopen()
+    assert world.tags() == ["one:1"]
+    assert world.images.resolve("one:1").record.index_digest == ""
+    assert world.images.upkeep.space.total() == size - 34

@@ -103,6 +103,9 @@ class Register:
             NotFound, InvalidArgument: they are not.
         """
         record = row.record
+        if record.index_digest and not self._content.has(Digest(record.index_digest)):
+            # It tells of other platforms; the image is whole without it.
+            record = msgspec.structs.replace(record, index_digest="")
         identity = Digest(row.id)
         image = Image(self._content.read_verified(identity), identity, record)
         parts = self._parts(identity, image.chain_id, record)
