@@ -335,6 +335,28 @@ async def test_a_layer_that_is_not_its_diff_id(world: ImageWorld, registry: Fake
     assert not world.blobs() and not world.layers()
 
 
+async def test_a_blob_that_is_not_the_tree_that_is_there(
+    world: ImageWorld, registry: FakeRegistries
+) -> None:
+    """Its diff ID is known, so nothing would be unpacked; `push` would spread other bytes, though."""
+    base, above = layer(50_000), layer(10, seed=1)
+    registry.put("team/app", "v1", make_image([base]))
+    await world.pull(APP, tag="v1")
+    honest, other = make_image([base, above]), make_image([layer(50_000, seed=9)])
+    data = honest.manifest.data.replace(
+        honest.layers[0].digest.encode(), other.layers[0].digest.encode()
+    ).replace(b'"size": %d' % len(honest.layers[0].data), b'"size": %d' % len(other.layers[0].data))
+    registry.put("team/app", "honest", honest)
+    registry.put("team/app", "other", other)
+    registry.put_manifest("team/app", "lie", Blob(honest.manifest.media_type, data))
+    label = short(other.layers[0])
+    blobs = world.blobs()
+    with pytest.raises(InvalidArgument, match=f"failed to register layer {label}: invalid diffID"):
+        await world.pull(APP, tag="lie")
+    assert world.blobs() == blobs
+    await world.pull(APP, tag="honest")
+
+
 # -- Faults -------------------------------------------------------------------------------------
 
 
@@ -413,6 +435,18 @@ async def test_a_lie_about_the_length(
     assert not world.blobs() and not world.layers()
 
 
+async def test_cuts_and_lies_without_end_end(world: ImageWorld, registry: FakeRegistries) -> None:
+    """What comes in parts may not belong together and is fetched anew, but not for ever."""
+    made = registry.put("team/app", "v1", three_layers())
+    digest, good = made.layers[0].digest, registry.blobs[made.layers[0].digest]
+    registry.blobs[digest] = good[:-5] + bytes(5)
+    registry.cut_after[digest] = [100_000, len(good)] * 50
+    with pytest.raises(DigestMismatch, match=f"verification failed for digest {digest}"):
+        await world.pull(APP, tag="v1")
+    assert registry.served[digest] <= 3 * len(good)
+    assert digest not in partials(world)
+
+
 async def test_damaged_remains_are_fetched_anew(
     world: ImageWorld, registry: FakeRegistries
 ) -> None:
@@ -440,7 +474,9 @@ async def test_a_full_disk_is_told_with_the_layer(
 
     monkeypatch.setattr(Partial, "write", limited)
     label = short(made.layers[0])
-    with pytest.raises(Unavailable, match=f"failed to store layer {label}: no space left on device"):
+    with pytest.raises(
+        Unavailable, match=f"failed to store layer {label}: no space left on device"
+    ):
         await world.pull(APP, tag="v1")
     had = partials(world)[made.layers[0].digest]
     assert 1_000_000 < had <= 1_200_000

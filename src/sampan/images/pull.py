@@ -265,18 +265,13 @@ class Puller:
     async def _layer(
         self, held: AsyncExitStack, repository: Repository, plan: LayerPlan, progress: Progress
     ) -> Transfer:
-        """One layer's blob fetched and, if its tree is not there, unpacked."""
+        """One layer's blob fetched and unpacked, or compared with its tree if that is there."""
         fetching = _done(held, lambda: self.downloads.join(repository, plan.blob, progress))
-        transfer, _ = await together([fetching, self._tree(held, repository, plan, progress)])
+        unpacking = _done(held, lambda: self.unpacker.join(repository, plan, progress))
+        transfer, _ = await together([fetching, unpacking])
         progress(messages.step("Pull complete", short_id(plan.blob.digest)))
         assert isinstance(transfer, Transfer)
         return transfer
-
-    async def _tree(
-        self, held: AsyncExitStack, repository: Repository, plan: LayerPlan, progress: Progress
-    ) -> None:
-        if not self._snapshots.layers.has(plan.chain):
-            await _done(held, lambda: self.unpacker.join(repository, plan, progress))
 
 
 def parse_wanted(image: str, tag: str | None) -> Reference:

@@ -7,6 +7,7 @@ A layer is committed only after its blob's digest and its diff ID have been veri
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ from sampan.images.slots import Slots
 from sampan.images.transfers import Downloads, Reader, Transfer, finished
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import ChainID, DiffID, chain_id
+from sampan.oci.tar import CHUNK, Read
 from sampan.snapshots.layers import Layer
 from sampan.snapshots.overlay import Snapshotter
 
@@ -143,15 +145,24 @@ class Unpacker:
         def make() -> Unpacking:
             return Unpacking(self, source, plan)
 
-        async with self._jobs.join(plan.chain, make, listener) as unpacking:
+        key = (
+            f"{plan.chain} {plan.blob.digest}"  # each blob has to be the tree that it is said to be
+        )
+        async with self._jobs.join(key, make, listener) as unpacking:
             yield unpacking
 
     def extract(self, plan: LayerPlan, reader: Reader, report: Callable[[], None]) -> Layer:
-        """In a thread: lay the layer out; returns after the blob was verified to its end."""
+        """In a thread: lay the layer out; returns after the blob was verified to its end.
+
+        A tree that is there already is left as it is, and the blob compared with it: an image that is
+        pushed or saved later must not hold bytes that were never this layer.
+        """
+        is_there = self._snapshots.layers.has(plan.chain)
         try:
 
             def source(size: int) -> bytes:
-                report()
+                if not is_there:
+                    report()
                 return reader.read(size)
 
             plain, compression = decompressed(source)
@@ -163,6 +174,9 @@ class Unpacker:
                         pass  # what follows the compressed stream belongs to the digest, too
                 return data
 
+            if is_there:
+                _compare(read, plan.diff_id)
+                return self._snapshots.layers.get(plan.chain)
             # A plain blob is its own diff; its digest has been verified when `read` is at its end.
             known = None if compression else (lambda: plan.blob.digest)
             layer = self._snapshots.extract(read, plan.parent, plan.diff_id, digest=known)
@@ -170,6 +184,20 @@ class Unpacker:
             return layer
         finally:
             reader.close()
+
+
+def _compare(read: Read, diff_id: DiffID) -> None:
+    """Read a layer's tar to its end.
+
+    Raises:
+        InvalidArgument: it does not hash to `diff_id`.
+    """
+    sha256 = hashlib.sha256()
+    while piece := read(CHUNK):
+        sha256.update(piece)
+    found = "sha256:" + sha256.hexdigest()
+    if found != diff_id:
+        raise InvalidArgument(f"invalid diffID for layer: expected {diff_id!r}, got {found!r}")
 
 
 def _nobody(message: dict[str, Any]) -> None:
