@@ -63,6 +63,7 @@ class FakeImages:
     def __init__(self) -> None:
         self.received = b""
         self.pushed: tuple[str, dict[str, Any]] = ("", {})
+        self.upkeep = SimpleNamespace()
 
     def resolve(self, reference: str) -> FakeImage:
         if reference in ("busybox", "busybox:latest", "registry.example/a/b:1", IMAGE_ID):
@@ -72,7 +73,9 @@ class FakeImages:
     def list(self, *, all: bool, filters: dict[str, list[str]]) -> list[FakeImage]:
         return [FakeImage("busybox")]
 
-    def inspect(self, reference: str, *, manifests: bool = False) -> dict[str, Any]:
+    def inspect(
+        self, reference: str, *, manifests: bool = False, platform: str | None = None
+    ) -> dict[str, Any]:
         return self.resolve(reference).inspect()
 
     def summaries(
@@ -349,6 +352,10 @@ class FakeEngine:
         self.execs = FakeExecs(self.containers)
         self.images = FakeImages()
         self.networking = FakeNetworking()
+        self.stats = SimpleNamespace()
+        self.volumes = SimpleNamespace()
+        self.usage = SimpleNamespace()
+        self.space = SimpleNamespace()
 
     def info(self) -> dict[str, Any]:
         return {"ID": "x", "KernelMemory": False, "ContainerdCommit": {"ID": "", "Expected": ""}}

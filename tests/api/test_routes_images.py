@@ -9,7 +9,7 @@ import json
 import pytest
 
 from api.fakes import Api
-from sampan.api.routes.image_transfer import platform_text
+from sampan.api.platforms import platform_text
 from sampan.errors import InvalidArgument
 
 TAR = {"Content-Type": "application/x-tar"}

@@ -55,6 +55,16 @@ images -f dangling=true
 images --format json
 images --format raw
 images --format 'table {{.Repository}}\\t{{.Size}}'
+history busybox:test
+history -q busybox:test
+history -H=false --no-trunc busybox:test
+history --format json busybox:test
+history --format '{{.ID}} {{.CreatedAt}} {{.CreatedSince}} {{.CreatedBy}} {{.Size}} {{.Comment}}' busybox:test
+history --format 'table {{.ID}}\\t{{.Comment}}' busybox:test
+diff NAME
+container diff NAME
+images -f before=nope
+images -f reference=busy*
 inspect NAME
 inspect NAME nope busybox:test -f '{{.Id}}'
 inspect -s NAME
@@ -94,6 +104,15 @@ rm nope
 rm -f nope
 rmi nope
 rmi -f nope
+history nope
+history
+diff nope
+commit nope
+commit NAME A
+commit NAME a@sha256:0
+commit NAME -c FOO
+export nope
+export -o /nodir/file NAME
 rename a
 start nope
 stop nope nope2

@@ -315,6 +315,10 @@ async def test_platforms_of_an_index(world: ImageWorld) -> None:
     assert other["Size"] == {"Content": 0, "Total": 0} and other["Kind"] == "image"
     assert foreign["ImageData"]["Platform"]["architecture"] == "arm64"
     assert (attestation["Kind"], attestation["AttestationData"]) == ("attestation", {"For": absent})
+    assert world.images.inspect("base:1", platform="linux/arm64")["Id"] == arm.id
+    assert world.images.inspect("base:1", platform="linux/amd64")["Id"] == image.id
+    with pytest.raises(NotFound, match="does not provide the specified platform \\(linux/s390x\\)"):
+        world.images.history("base:1", platform="linux/s390x")
     json.dumps(world.images.summaries(all=True, filters={}, wanted=Wanted(manifests=True)))
 
 

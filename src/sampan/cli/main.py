@@ -175,6 +175,8 @@ def _check_count(shown: str, bounds: tuple[int, int], count: int) -> None:
         problem = "accepts no arguments"
     elif least == most:
         problem = f"requires {least} {_plural(least)}"
+    elif least and most > 0:
+        problem = f"requires at least {least} and at most {most} {_plural(most)}"
     elif count < least:
         problem = f"requires at least {least} {_plural(least)}"
     else:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 COMMANDS: dict[str, CommandRow] = {
     "attach": ("attach [OPTIONS] CONTAINER", "Attach local standard input, output, and error streams to a running container", (1, 1), "attach", ("container attach",), False),
-    "commit": ("commit [OPTIONS] CONTAINER [REPOSITORY[:TAG]]", "Create a new image from a container's changes", (1, 2), "commit", ("container commit",), False),
+    "commit": ("commit [OPTIONS] CONTAINER [REPOSITORY[:TAG]]", "Create a new image from a container's changes", (1, 2), "commit", ("container commit",), True),
     "completion": ("completion SHELL", "Print the completion script for bash, zsh or fish", (1, 1), "completion", (), False),
     "container inspect": ("container inspect [OPTIONS] CONTAINER [CONTAINER...]", "Display detailed information on one or more containers", (1, -1), "inspect_container", (), False),
     "container prune": ("container prune [OPTIONS]", "Remove all stopped containers", (0, 0), "prune_containers", (), False),
@@ -63,6 +63,11 @@ COMMANDS: dict[str, CommandRow] = {
     "top": ("top CONTAINER [ps OPTIONS]", "Display the running processes of a container", (1, -1), "top", ("container top",), True),
     "unpause": ("unpause CONTAINER [CONTAINER...]", "Unpause all processes within one or more containers", (1, -1), "unpause", ("container unpause",), False),
     "version": ("version [OPTIONS]", "Show the version information of client and engine", (0, 0), "version", (), False),
+    "volume create": ("volume create [OPTIONS] [VOLUME]", "Create a volume", (0, 1), "create_volume", (), False),
+    "volume inspect": ("volume inspect [OPTIONS] VOLUME [VOLUME...]", "Display detailed information on one or more volumes", (1, -1), "inspect_volume", (), False),
+    "volume ls": ("volume ls [OPTIONS]", "List volumes", (0, 0), "volumes", ("volume list",), False),
+    "volume prune": ("volume prune [OPTIONS]", "Remove unused local volumes", (0, 0), "prune_volumes", (), False),
+    "volume rm": ("volume rm [OPTIONS] VOLUME [VOLUME...]", "Remove one or more volumes", (1, -1), "rm_volume", ("volume remove",), False),
     "wait": ("wait CONTAINER [CONTAINER...]", "Block until one or more containers stop, then print their exit codes", (1, -1), "wait", ("container wait",), False),
 }  # fmt: skip
 
@@ -73,6 +78,7 @@ MANAGEMENT = {
     "image": "Manage images",
     "manifest": "Look into registries at manifests and manifest lists",
     "system": "Manage the engine",
+    "volume": "Manage volumes",
 }
 
 GLOBAL_FLAGS = (

@@ -15,7 +15,7 @@ from sampan.images.filters import select
 from sampan.images.image import Image
 from sampan.images.removal import InUse
 from sampan.images.space import Space
-from sampan.oci.descriptor import Descriptor, Platform
+from sampan.oci.descriptor import Descriptor, Platform, matches
 from sampan.oci.digest import ChainID, Digest
 from sampan.oci.index import is_attestation, parse_index
 from sampan.oci.manifest import parse_manifest
@@ -107,6 +107,24 @@ class Listing:
             entries = [self._own_descriptor(image), *entries] if own else []
         stored = {other.record.manifest_digest: other for other in self._catalog}
         return [self._manifest(entry, stored.get(entry.digest)) for entry in entries]
+
+    def for_platform(self, image: Image, named: str, wanted: Platform) -> Image:
+        """The image that `named`, which is `image`, stands for on a platform.
+
+        Raises:
+            NotFound: this machine does not have that one.
+        """
+        if matches(_platform(image), wanted):
+            return image
+        stored = {other.record.manifest_digest: other for other in self._catalog}
+        for entry in self._index_entries(image):
+            fits = entry.platform is not None and matches(entry.platform, wanted)
+            if fits and (other := stored.get(entry.digest)) is not None:
+                return other
+        raise NotFound(
+            f"image with reference {named} was found but does not provide the specified platform "
+            f"({wanted})"
+        )
 
     # -- Inside -----------------------------------------------------------------------------------
 

@@ -124,24 +124,33 @@ class Images:
         """`list` in Docker's JSON shape, showing only the references that the filters choose."""
         return self._listing.summaries(all=all, filters=filters, wanted=wanted)
 
-    def inspect(self, reference: str, *, manifests: bool = False) -> dict[str, Any]:
-        """Docker's `ImageInspect`.
+    def inspect(
+        self, reference: str, *, manifests: bool = False, platform: str | None = None
+    ) -> dict[str, Any]:
+        """Docker's `ImageInspect`, of the image of a platform if one is asked for.
 
         Raises:
-            BadReference, NotFound: as `resolve`.
+            BadReference, NotFound: as `resolve`; or it is not there for that platform.
         """
-        return self._listing.inspect(self.resolve(reference), manifests=manifests)
+        return self._listing.inspect(self._resolve_for(reference, platform), manifests=manifests)
 
-    def history(self, reference: str) -> builtins.list[dict[str, Any]]:
+    def history(
+        self, reference: str, *, platform: str | None = None
+    ) -> builtins.list[dict[str, Any]]:
         """How an image came about; see `history.history`.
 
         Raises:
-            NotFound: there is no such image.
+            BadReference, NotFound: as `inspect`.
         """
         layers = self._snapshots.layers
-        return history(
-            self.resolve(reference), self._catalog.by_id, lambda chain: layers.get(chain).size
-        )
+        image = self._resolve_for(reference, platform)
+        return history(image, self._catalog.by_id, lambda chain: layers.get(chain).size)
+
+    def _resolve_for(self, reference: str, platform: str | None) -> Image:
+        image = self.resolve(reference)
+        if not platform:
+            return image
+        return self._listing.for_platform(image, reference, parse_platform(platform))
 
     def use(self, image: Image) -> None:
         """Note that a container was made from an image now."""

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from sampan.api import answers, codec
 from sampan.api.call import Call
+from sampan.api.platforms import platform_text
 from sampan.api.progress import Progress
 from sampan.api.registry_auth import HEADER, credentials_from, credentials_of
 from sampan.api.router import Route
@@ -128,21 +129,6 @@ async def _pushing_credentials(call: Call) -> Credentials | None:
     if not isinstance(document, dict):
         return None
     return credentials_from(document) or None
-
-
-def platform_text(given: str) -> str | None:
-    """`linux/arm64/v8`, from that or from the JSON that load and save are sent since 1.48.
-
-    Raises:
-        InvalidArgument: it is JSON of something else.
-    """
-    if not given.startswith("{"):
-        return given or None
-    platform = codec.parse(given.encode())
-    parts = [platform.get(name, "") for name in ("os", "architecture", "variant")]
-    if not all(isinstance(part, str) for part in parts):
-        raise InvalidArgument(f"invalid platform: {given[:200]}")
-    return "/".join(part for part in parts if part)
 
 
 async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

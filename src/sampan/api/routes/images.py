@@ -8,9 +8,11 @@ from aiohttp import web
 
 from sampan.api import answers, versions
 from sampan.api.call import Call
+from sampan.api.platforms import platform_text
 from sampan.api.router import Route
 from sampan.api.server import Handler
 from sampan.api.shapes import images as shapes
+from sampan.errors import InvalidArgument
 from sampan.images.listing import Wanted
 
 if TYPE_CHECKING:
@@ -60,13 +62,21 @@ class ImageRoutes:
         )
 
     async def inspect(self, call: Call) -> web.StreamResponse:
+        platform = platform_text(call.text("platform"))
+        if platform and call.flag("manifests"):
+            raise InvalidArgument(
+                "conflicting options: manifests and platform options cannot both be set"
+            )
         document = shapes.inspected(
-            self._images.inspect(call.parameters[0], manifests=call.flag("manifests"))
+            self._images.inspect(
+                call.parameters[0], manifests=call.flag("manifests"), platform=platform
+            )
         )
         return answers.document(versions.answer("image", document, call.version))
 
     async def history(self, call: Call) -> web.StreamResponse:
-        return answers.document(self._images.history(call.parameters[0]))
+        platform = platform_text(call.text("platform"))
+        return answers.document(self._images.history(call.parameters[0], platform=platform))
 
     async def tag(self, call: Call) -> web.StreamResponse:
         repository, tag = call.text("repo"), call.text("tag")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from sampan.cli import listing, units
-from sampan.cli.client import quote
+from sampan.cli.client import query, quote
 from sampan.cli.commands.ps import FORMAT_USAGE
 
 TYPE_CHECKING = False
@@ -18,6 +18,7 @@ FLAGS = (
     ("format", "", "string", "", FORMAT_USAGE),
     ("human", "H", "bool", "true", "Print sizes and dates in human readable format"),
     ("no-trunc", "", "bool", "", "Don't truncate output"),
+    ("platform", "", "string", "", "Show history for the given platform: os[/arch[/variant]]"),
     ("quiet", "q", "bool", "", "Only show image IDs"),
 )
 
@@ -73,10 +74,21 @@ KIND = listing.Kind(
 )
 
 
+def _platform(text: str) -> str:
+    """`os[/arch[/variant]]` as the API has it since 1.48."""
+    if not text:
+        return ""
+    from sampan.cli import jsontext
+
+    names = ("os", "architecture", "variant")
+    return jsontext.encode(dict(zip(names, text.split("/"), strict=False)))
+
+
 def run(call: Call) -> int:
     """Print the history, newest first."""
     human = call.on("human")
-    found = call.client.call("GET", f"/images/{quote(call.args[0])}/history")
+    values = query(platform=_platform(call.text("platform")))
+    found = call.client.call("GET", f"/images/{quote(call.args[0])}/history{values}")
     created = "CreatedSince" if human else "CreatedAt"
     listing.print_list(
         KIND,
