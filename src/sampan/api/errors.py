@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sampan import errors
+from sampan.images.distribution.failures import Temporary
 
 STATUSES: dict[type[errors.SampanError], int] = {
     errors.InvalidArgument: 400,
@@ -14,6 +15,7 @@ STATUSES: dict[type[errors.SampanError], int] = {
     errors.RuntimeFailure: 500,
     errors.Unsupported: 501,
     errors.Unavailable: 503,
+    Temporary: 500,  # of a registry, not of this engine: what dockerd answers
 }
 
 # A start that fails because of what the client asked to run is the client's mistake; dockerd tells

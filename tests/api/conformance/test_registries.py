@@ -189,3 +189,72 @@ def test_search_command(docker: DockerCLI, index: str) -> None:
     assert lines[0].split()[:2] == ["NAME", "DESCRIPTION"]
     assert lines[1].split() == ["one", "The", "first", "of", "all", "30", "[OK]"]
     assert len(lines) == 4
+
+
+# -- pulls that are refused ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "message"),
+    [
+        (Answer(500), 500, "received unexpected HTTP status: 500 Internal Server Error"),
+        (
+            Answer(429, {}, b'{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}'),
+            500,
+            "toomanyrequests: slow down",
+        ),
+        (
+            Answer(403, {}, b"<html>"),
+            500,
+            (
+                "error parsing HTTP 403 response body: invalid character '<' looking for beginning of "
+                'value: "<html>"'
+            ),
+        ),
+        (
+            Answer(403, {}, b'{"errors":[{"code":"DENIED","message":"no"}]}'),
+            404,
+            (
+                "pull access denied for ADDRESS/a, repository does not exist or may require "
+                "'docker login': denied: no"
+            ),
+        ),
+        (
+            Answer(400, {}, b'{"errors":[{"code":"NAME_INVALID","message":"one"},{"code":"X"}]}'),
+            500,
+            "name invalid: one",
+        ),
+    ],
+    ids=["500", "429", "html", "denied", "two"],
+)
+def test_a_registry_that_refuses(
+    target: Engine,
+    registry: Registry,
+    reachable: Reachable,
+    answer: Answer,
+    status: int,
+    message: str,
+) -> None:
+    with closing(FaultyProxy(registry, host="127.0.0.1")) as proxy:
+        reachable(proxy.address)
+        proxy.fault(answer, path="/manifests/", times=None)
+        refused = target.post("/images/create", fromImage=f"{proxy.address}/a", tag="v1")
+    assert (refused.status, refused.message) == (
+        status,
+        message.replace("ADDRESS", proxy.address),
+    )
+
+
+def test_a_token_that_is_refused(
+    target: Engine, token_registry: Registry, reachable: Reachable
+) -> None:
+    assert token_registry.tokens is not None
+    reachable(token_registry.address, re.findall(r"//([^/]*)", token_registry.tokens.realm)[0])
+    refused = target.post("/images/create", fromImage=f"{token_registry.address}/a", tag="v1")
+    assert (refused.status, refused.message) == (
+        404,
+        (
+            f"pull access denied for {token_registry.address}/a, repository does not exist or may "
+            "require 'docker login': denied: requested access to the resource is denied"
+        ),
+    )
