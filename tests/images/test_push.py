@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sampan.errors import InvalidArgument, NotFound
+from sampan.content.store import BlobWriter
+from sampan.errors import InvalidArgument, NotFound, Unavailable
 from sampan.images.distribution.credentials import Credentials
 from sampan.images.distribution.failures import RegistryFailure, Temporary
 from sampan.images.distribution.settings import RegistrySettings
 from sampan.oci import media_types
-from sampan.oci.digest import digest_of
+from sampan.oci.digest import Digest, digest_of
 from sampan.oci.reference import parse_reference
 from support.fake_pushing import FakeRegistries
 from support.images import ImageWorld
@@ -399,6 +402,43 @@ class TestPlainLayers:
         world.images.remove(MADE.id, force=True)
         await pushing
         assert not world.blobs()
+
+    async def test_cancelled_it_leaves_nothing(
+        self, world: ImageWorld, fake: FakeRegistries
+    ) -> None:
+        await world.load(docker_archive(MADE, f"{REPOSITORY}:1"))
+        before = world.blobs()
+        for turns in range(0, 60, 3):
+            pushing = asyncio.create_task(push(world, REPOSITORY))
+            for _ in range(turns):
+                await asyncio.sleep(0.0001)
+            pushing.cancel()
+            await asyncio.gather(pushing, return_exceptions=True)
+            if world.blobs() != before:
+                break
+        image = world.images.resolve(MADE.id)
+        assert len(world.blobs()) == 5  # three layers, plain or not, a config and a manifest
+        await push(world, REPOSITORY)
+        assert Digest(image.record.manifest_digest)[7:] in world.blobs()
+        assert len(world.blobs()) == 5
+
+    async def test_the_disk_is_full(
+        self, world: ImageWorld, fake: FakeRegistries, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await world.load(docker_archive(MADE, f"{REPOSITORY}:1"))
+        before = world.blobs()
+
+        def full(self: BlobWriter, data: bytes) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(BlobWriter, "write", full)
+            with pytest.raises(
+                Unavailable, match=r"failed to store layer \w{12}, compressed: no space"
+            ):
+                await push(world, REPOSITORY)
+        assert world.blobs() == before and not fake.calls
+        await push(world, REPOSITORY)
 
 
 class TestTogether:

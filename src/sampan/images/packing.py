@@ -8,17 +8,20 @@ plain blobs go. A manifest that was made elsewhere is left alone: it has a diges
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from isal import isal_zlib
 
 from sampan.content.store import ContentStore
 from sampan.images import progress
 from sampan.images.disk import storing
-from sampan.images.distribution.single_flight import SingleFlight
 from sampan.images.image import Image
+from sampan.images.pipe import StreamAborted, in_thread
 from sampan.images.progress import Meter, Progress
 from sampan.images.register import Register
+from sampan.images.shared import Job, Jobs
 from sampan.images.slots import Slots
 from sampan.oci import media_types
 from sampan.oci.descriptor import Descriptor
@@ -37,76 +40,115 @@ class Packer:
     """Packs the images of one engine."""
 
     def __init__(self, content: ContentStore, register: Register) -> None:
-        self._content = content
+        self.slots = Slots(lambda: _AT_ONCE)
+        self.content = content
         self._register = register
-        self._slots = Slots(lambda: _AT_ONCE)
-        self._flights: SingleFlight[Digest, Descriptor] = SingleFlight()
+        self._jobs: Jobs[_Packing] = Jobs()
 
-    def is_needed(self, image: Image) -> bool:
-        """Whether the image has plain layers, and a manifest that nobody else knows."""
-        return not image.repo_digests and self._own_plain(self._read(image)) is not None
+    @asynccontextmanager
+    async def packed(self, image: Image, what: str, report: Progress) -> AsyncIterator[None]:
+        """Compress the plain layers and give the image its new manifest, if that is needed.
 
-    async def pack(self, image: Image, report: Progress) -> None:
-        """Compress the plain layers and give the image its new manifest; to be called while
-        everything that is made is held.
+        At the end of the `with` the plain blobs go. Power may fail at any time: the new blobs are
+        on the disk before a row names them, and that row is before the plain ones are gone.
+        `what` is the operation in the user's words; `report` gets bars of the layers.
 
         Raises:
             Unavailable: the disk is full.
         """
-        manifest = self._own_plain(self._read(image))
-        if manifest is None or self._register.catalog.by_id(image.id) is not image:
+        manifest = self._own_plain(image)
+        if manifest is None:
+            yield
             return
-        labels = [short_id(diff_id) for diff_id in image.layers]
-        pairs = zip(manifest.layers, labels, strict=True)
-        layers = await asyncio.gather(
-            *(self._packed(descriptor, label, report) for descriptor, label in pairs)
-        )
-        data = encode_manifest(manifest.config, list(layers))
-        digest = self._content.put(data)
+        # One hold keeps what there is, the other what is being made.
+        with self._register.hold(what, images=[image]), self._register.hold(what):
+            await self._pack(image, manifest, report)
+            settling = asyncio.create_task(asyncio.to_thread(self.content.sync))
+            try:
+                yield
+            finally:
+                await asyncio.wait((settling,))
+                settling.result()
+
+    async def _pack(self, image: Image, manifest: Manifest, report: Progress) -> None:
+        layers = await self._layers(image, manifest, report)
+        data = encode_manifest(manifest.config, layers)
+        digest = self.content.put(data)
         described = Descriptor(media_type=media_types.OCI_MANIFEST, digest=digest, size=len(data))
-        if self._register.catalog.by_id(image.id) is image:
+        await asyncio.to_thread(self.content.sync)
+        if self._register.catalog.by_id(image.id) is image:  # it may have been removed meanwhile
             self._register.repack(image, described)
 
-    def _read(self, image: Image) -> bytes:
-        return self._content.read(Digest(image.record.manifest_digest))
-
-    def _own_plain(self, data: bytes) -> Manifest | None:
-        """The manifest, if it was written here and has plain layers."""
+    def _own_plain(self, image: Image) -> Manifest | None:
+        """The image's manifest, if it was written here, nobody else knows it, and it has plain
+        layers."""
+        if image.repo_digests:
+            return None
+        data = self.content.read(Digest(image.record.manifest_digest))
         manifest = parse_manifest(data)
         if not any(_is_plain(layer) for layer in manifest.layers):
             return None
         return manifest if encode_manifest(manifest.config, manifest.layers) == data else None
 
-    async def _packed(self, layer: Descriptor, label: str, report: Progress) -> Descriptor:
+    async def _layers(self, image: Image, manifest: Manifest, report: Progress) -> list[Descriptor]:
+        """The manifest's layers, none of them plain."""
+        labels = [short_id(diff_id) for diff_id in image.layers]
+        pairs = list(zip(manifest.layers, labels, strict=True))
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._layer(layer, label, report)) for layer, label in pairs
+                ]
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
+        return [task.result() for task in tasks]
+
+    async def _layer(self, layer: Descriptor, label: str, report: Progress) -> Descriptor:
         if not _is_plain(layer):
             return layer
-        return await self._flights.run(layer.digest, lambda: self._pack(layer, label, report))
+        async with self._jobs.join(
+            layer.digest, lambda: _Packing(self, layer, label), report
+        ) as packing:
+            await packing.wait()
+            return packing.packed
 
-    async def _pack(self, layer: Descriptor, label: str, report: Progress) -> Descriptor:
-        loop = asyncio.get_running_loop()
-        meter = Meter()
 
-        def done(count: int) -> None:
-            if meter.due():
-                bar = progress.bar("Compressing", label, count, layer.size)
-                loop.call_soon_threadsafe(report, bar)
+class _Packing(Job):
+    """One layer being compressed, for all images that have it; `packed` describes the result."""
 
-        async with self._slots.taken(lambda: None):
-            with storing(f"layer {label}, compressed"):
-                return await asyncio.to_thread(self._compress, layer, done)
+    def __init__(self, packer: Packer, layer: Descriptor, label: str) -> None:
+        super().__init__()
+        self.packed = layer
+        self._packer = packer
+        self._layer = layer
+        self._label = label
+        self._stop = threading.Event()
 
-    def _compress(self, layer: Descriptor, done: Callable[[int], None]) -> Descriptor:
-        """In a thread: the blob, compressed. The same bytes always give the same blob."""
+    async def run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        async with self._packer.slots.taken(lambda: None):
+            with storing(f"layer {self._label}, compressed"):
+                self.packed = await in_thread(self._compress, self._stop)
+
+    def _compress(self) -> Descriptor:
+        """In a thread. The same bytes always give the same blob."""
         engine = isal_zlib.compressobj(_LEVEL, wbits=_GZIP)
-        count = 0
-        with self._content.open(layer.digest) as plain, self._content.writer() as writer:
+        content, meter, count = self._packer.content, Meter(), 0
+        with content.open(self._layer.digest) as plain, content.writer() as writer:
             while piece := plain.read(_PIECE):
+                if self._stop.is_set():
+                    raise StreamAborted("nobody wants it any more")
                 writer.write(engine.compress(piece))
                 count += len(piece)
-                done(count)
+                if meter.due():
+                    self._tell_later(count)
             writer.write(engine.flush())
             digest = writer.commit()
         return Descriptor(media_type=media_types.OCI_LAYER_GZIP, digest=digest, size=writer.size)
+
+    def _tell_later(self, count: int) -> None:
+        bar = progress.bar("Compressing", self._label, count, self._layer.size)
+        self._loop.call_soon_threadsafe(self.tell, bar)
 
 
 def _is_plain(layer: Descriptor) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import ExitStack
 from typing import Any
 
 from sampan.content.store import ContentStore
@@ -81,13 +80,10 @@ class Pusher:
         repository = self._registries.repository(name, credentials, push=True)
         target = Target(repository, name, credentials)
         for named, image in images:
-            with ExitStack() as holds:
-                what = f"push {named.familiar}"
-                holds.enter_context(self._register.hold(what, images=[image]))
-                if self._packer.is_needed(image):
-                    holds.enter_context(self._register.hold(what))  # what is being made, too
-                    await self._packer.pack(image, report)
-                await self._push(target, named, image, report)
+            what = f"push {named.familiar}"
+            async with self._packer.packed(image, what, report):
+                with self._register.hold(what, images=[image]):
+                    await self._push(target, named, image, report)
         self._register.tell_pushed(reference, images[0][1])
 
     def _check_platform(self, reference: Reference, wanted: Platform) -> None:
