@@ -242,6 +242,26 @@ def test_killed_in_the_middle_of_starts(own_sampan: SampanEngine) -> None:
         raise AssertionError(f"{error}: {engine.remains()}") from None
 
 
+def test_a_container_that_was_being_committed_goes_on(own_sampan: SampanEngine) -> None:
+    """The commit had paused it; who paused a container himself finds it paused."""
+    engine = own_sampan
+    script = "dd if=/dev/zero of=/large bs=1 count=1 seek=100G; echo ready; sleep 600"
+    start(engine, "committed", script)
+    start(engine, "paused", "sleep 600")
+    docker = cli(engine)
+    wait_for(lambda: "ready" in docker("logs", "committed").out, "the large file")
+    assert engine.post("/containers/paused/pause").status == 204
+    commit = threading.Thread(target=lambda: docker("commit", "committed", "never:1", check=False))
+    commit.start()
+    wait_for(lambda: state(engine, "committed")["Paused"], "the commit to pause the container")
+    restart_daemon(engine)
+    commit.join(20)
+    assert state(engine, "committed")["Status"] == "running"
+    assert state(engine, "paused")["Status"] == "paused"
+    assert engine.get("/images/never:1/json").status == 404
+    assert engine.post("/containers/paused/unpause").status == 204
+
+
 def test_a_second_daemon_is_refused(own_sampan: SampanEngine) -> None:
     engine = own_sampan
     other = SampanEngine(engine.directory + "-2", engine.token)

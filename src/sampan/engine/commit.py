@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
+from sampan.engine import held_still
 from sampan.engine.container import Container, Status
 from sampan.engine.lifecycle import Lifecycle
 from sampan.engine.model import ContainerConfig, HealthConfig
@@ -126,17 +127,25 @@ class Trees:
     async def _paused(self, container: Container, wanted: bool) -> AsyncIterator[None]:
         """Keep a running container paused; one that somebody else paused stays so."""
         paused = False
-        if wanted and container.state.status is Status.RUNNING:
-            try:
-                await self._lifecycle.pause(container)
-                paused = True
-            except Conflict:
-                pass  # it has just ended, or was paused
         try:
+            if wanted and container.state.status is Status.RUNNING:
+                held_still.note(container)
+                try:
+                    await self._lifecycle.pause(container)
+                    paused = True
+                except Conflict:  # it has just ended, or was paused
+                    if not _is_paused(container):
+                        held_still.forget(container)
             yield
         finally:
-            if paused and container.state.status is Status.PAUSED:
-                await self._lifecycle.unpause(container)
+            if paused:
+                if _is_paused(container):
+                    await self._lifecycle.unpause(container)
+                held_still.forget(container)
+
+
+def _is_paused(container: Container) -> bool:
+    return container.state.status is Status.PAUSED
 
 
 def _check_status(container: Container, verb: str) -> None:

@@ -13,7 +13,7 @@ import shutil
 import signal
 import time
 
-from sampan.engine import health
+from sampan.engine import health, held_still
 from sampan.engine.container import Container, Event, Status
 from sampan.engine.lifecycle import Lifecycle
 from sampan.engine.services import Services
@@ -66,7 +66,10 @@ def _adopt(
         state.error, state.finished_ns = "", 0
         state.health = health.begun(container.config, state.health)
     state.pid, state.started_ns = shim.pid, shim.started_at_ns
-    frozen = open_cgroup(container.record.cgroup_path).frozen()
+    cgroup = open_cgroup(container.record.cgroup_path)
+    if held_still.forget(container):
+        cgroup.thaw()  # the former daemon had paused it, and would have let it go on
+    frozen = cgroup.frozen()
     if frozen and state.status is Status.RUNNING:
         container.move(Event.PAUSED)
     elif not frozen and state.status is Status.PAUSED:
