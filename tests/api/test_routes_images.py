@@ -65,8 +65,7 @@ async def test_import(api: Api) -> None:
 
 
 async def test_what_is_not_built_is_said(api: Api) -> None:
-    assert (await api.ask("POST", "/images/create?fromSrc=http://x/y"))[0] == 501
-    assert (await api.ask("POST", "/images/a/push"))[0] == 501
+    assert (await api.ask("GET", "/images/a/attestations"))[0] == 501
 
 
 async def test_tag_and_remove(api: Api) -> None:
