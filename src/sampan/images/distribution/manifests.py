@@ -46,13 +46,13 @@ def media_type_of(content_type: str, data: bytes, shown: str) -> str:
             "Docker Image manifest v2, schema 2. More information at "
             "https://docs.docker.com/go/deprecated-image-specs/"
         )
-    own = document.get("mediaType") or ""
+    own = str(document.get("mediaType") or "")
     if declared in _KNOWN and own in _KNOWN and declared != own:
         raise RegistryFailure(
             f"manifest of {shown}: the registry calls it {declared}, it calls itself {own}"
         )
     if declared in _KNOWN or own in _KNOWN:
-        return declared if declared in _KNOWN else str(own)
+        return declared if declared in _KNOWN else own
     if isinstance(document.get("manifests"), list):
         return OCI_INDEX
     if isinstance(document.get("config"), dict) and isinstance(document.get("layers"), list):

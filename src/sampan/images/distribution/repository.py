@@ -292,7 +292,9 @@ def _tags_of(data: bytes, shown: str) -> list[str]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RegistryFailure(f"{shown}: {error}") from error
     tags = document.get("tags") if isinstance(document, dict) else None
-    return [tag for tag in tags or () if isinstance(tag, str) and is_tag(tag)]
+    if not isinstance(tags, list):
+        return []  # null where there are none
+    return [tag for tag in tags if isinstance(tag, str) and is_tag(tag)]
 
 
 def _next_page(response: ClientResponse) -> URL | None:
