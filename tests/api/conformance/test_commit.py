@@ -71,7 +71,7 @@ def members(data: bytes) -> dict[str, tuple[object, ...]]:
             content = tar.extractfile(member) if member.isreg() else None
             digest = hashlib.sha256(content.read()).hexdigest() if content else ""
             found[path] = (
-                member.type, member.mode, member.uid, member.gid, int(member.mtime), member.linkname,
+                member.type, member.mode & 0o7777, member.uid, member.gid, int(member.mtime), member.linkname,
                 member.devmajor, member.devminor, digest,
             )  # fmt: skip
     return found
