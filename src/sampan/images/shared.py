@@ -120,20 +120,20 @@ class Jobs(Generic[AnyJob]):
             return
         self._ending[key] = task
         task.add_done_callback(lambda ended: self._forget(key, ended))
-        await _ended(task)
+        await ended(task)
 
     def _forget(self, key: str, task: asyncio.Task[None]) -> None:
         if self._ending.get(key) is task:
             del self._ending[key]
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
-    """Wait for a cancelled task's end, which is near, however often we are cancelled ourselves:
-    files and threads of it are not to be in use when whoever joined it goes on."""
+async def ended(future: asyncio.Future[Any]) -> None:
+    """Wait for the end of what was told to end, however often we are cancelled meanwhile: its files
+    and threads are not to be in use when we go on."""
     cancelled: asyncio.CancelledError | None = None
-    while not task.done():
+    while not future.done():
         try:
-            await asyncio.wait((task,))
+            await asyncio.wait((future,))
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:

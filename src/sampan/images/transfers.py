@@ -29,7 +29,7 @@ from sampan.images.distribution.interface import BlobStream, Repository
 from sampan.images.distribution.settings import RegistrySettings
 from sampan.images.pipe import StreamAborted
 from sampan.images.progress import Meter, Progress
-from sampan.images.shared import Job, Jobs
+from sampan.images.shared import Job, Jobs, ended
 from sampan.images.slots import Slots
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest, short_id
@@ -399,8 +399,10 @@ async def finished(
     except asyncio.CancelledError:
         if stop is not None:
             stop()
-        await asyncio.wait((future,))
-        future.exception()  # seen
+        try:
+            await ended(future)
+        finally:
+            future.exception()  # seen
         raise
 
 
