@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from urllib.parse import quote
 
+import docker.errors  # type: ignore[import-untyped]
 import pytest
 
 from api.conformance.conftest import Reachable
@@ -258,3 +259,19 @@ def test_a_token_that_is_refused(
             "require 'docker login': denied: requested access to the resource is denied"
         ),
     )
+
+
+def test_docker_py(
+    target: Engine, password_registry: Registry, reachable: Reachable, index: str
+) -> None:
+    """Its login goes along with what it asks later."""
+    address = password_registry.address
+    reachable(address)
+    made = put_image(password_registry, "team/app", "v1", [layer(1000)], docker=True)
+    client = target.client()
+    assert client.login(USER, PASSWORD, registry=address)["Status"] == "Login Succeeded"
+    data = client.images.get_registry_data(f"{address}/team/app:v1")
+    assert data.id == made.digest and data.has_platform("linux/amd64")
+    with pytest.raises(docker.errors.NotFound):
+        client.images.get_registry_data(f"{address}/team/app:none")
+    assert [item["name"] for item in client.images.search(f"{index}/x", limit=2)][:1] == ["one"]
