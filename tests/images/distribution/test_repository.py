@@ -13,6 +13,7 @@ import pytest
 
 from images.distribution.conftest import Open
 from sampan.errors import InvalidArgument, NotFound, SampanError
+from sampan.images.distribution import repository as repository_module
 from sampan.images.distribution import transport
 from sampan.images.distribution.client import Registries
 from sampan.images.distribution.credentials import Credentials
@@ -294,6 +295,17 @@ async def test_pages_of_tags(proxy: FaultyProxy, open_repository: Open) -> None:
     proxy.fault(second, path="last=b", times=None)
     proxy.fault(first, path="/tags/list", times=None)
     assert await open_repository(f"{proxy.address}/a").tags() == ["a", "b", "c"]
+
+
+async def test_tags_without_end(
+    proxy: FaultyProxy, open_repository: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Always another page, which brings nothing."""
+    monkeypatch.setattr(repository_module, "PAGES_LIMIT", 20)
+    page = Answer(200, {"Link": '<tags/list>; rel="next"'}, b'{"tags":["a"]}')
+    proxy.fault(page, path="/tags/list", times=None)
+    assert await open_repository(f"{proxy.address}/a").tags() == ["a"]
+    assert proxy.count("/tags/list") == 21
 
 
 async def test_tags_in_a_circle(proxy: FaultyProxy, open_repository: Open) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from images.distribution.conftest import Open
 from images.distribution.test_repository import put_manifest, read
+from images.distribution.tunnel import Tunnel
 from sampan.errors import InvalidArgument
 from sampan.images.distribution import settings as settings_module
 from sampan.images.distribution.client import Registries
@@ -236,3 +237,35 @@ async def test_a_proxy_is_used(
         assert (await repository.manifest("v1")).digest == put.digest
     finally:
         await client.close()
+
+
+async def test_tls_through_a_proxy(
+    tls_registry: Registry,
+    certificates: Certificates,
+    open_repository: Open,
+    settings: LiveSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The proxy sees the registry's name and its own password, nothing else."""
+    put = put_manifest(tls_registry, "a", "v1")
+    port = int(tls_registry.address.rpartition(":")[2])
+    certificates.trust(settings.current.certs_directories[0], f"registry.test:{port}")
+    async with Tunnel(port) as tunnel:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://me:secret@{tunnel.address}")
+        repository = open_repository(f"registry.test:{port}/a", Credentials(USER, PASSWORD))
+        assert await repository.resolve("v1") == put
+    assert tunnel.heads[0].startswith(f"CONNECT registry.test:{port} HTTP/1.1\r\n")
+    basic = Credentials("me", "secret").basic
+    assert f"Proxy-Authorization: {basic}" in tunnel.heads[0]
+    assert PASSWORD not in tunnel.heads[0] and "\r\nAuthorization:" not in tunnel.heads[0]
+
+
+async def test_a_proxy_that_refuses(open_repository: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Tunnel(1, status="407 Proxy Authentication Required") as tunnel:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://me:secret@{tunnel.address}")
+        with pytest.raises(Unreachable, match="proxyconnect: 407") as caught:
+            await open_repository("registry.test/a").resolve("v1")
+        assert "secret" not in caught.value.message
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    with pytest.raises(Unreachable, match=r"proxyconnect tcp: dial tcp 127\.0\.0\.1:1: connect:"):
+        await open_repository("registry.test/a").resolve("v1")

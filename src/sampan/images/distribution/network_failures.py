@@ -58,7 +58,8 @@ def _unconnected(
         return f"tls: {(cause.reason or str(cause)).lower().replace('_', ' ')}"
     # asyncio tells the address that it tried, in its text only.
     tried = _TRIED.search(str(cause))
-    where = f"dial tcp {_joined(tried[1] if tried else error.host, error.port)}"
+    lead = "proxyconnect tcp: " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
+    where = f"{lead}dial tcp {_joined(tried[1] if tried else error.host, error.port)}"
     number = cause.errno or 0
     if number in (errno.ECONNREFUSED, 0):
         return f"{where}: connect: connection refused" if number else f"{where}: {cause}"

@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 PAGE_LIMIT = 4 << 20
 TAGS_LIMIT = 200_000
 TAGS_A_PAGE = 1000
+PAGES_LIMIT = 2000
+"""Registries choose smaller pages than asked for; one that always names another page is left."""
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 _NEXT = re.compile(r'<([^>]*)>\s*;(?:[^,]*;)?\s*rel="?next"?', re.IGNORECASE)
 # A digest of what is small is computed where we are; hashing 4 MiB takes longer than the loop may wait.
@@ -171,7 +173,7 @@ class RegistryRepository:
             page = _tags_of(await read_limited(response, PAGE_LIMIT, shown), shown)
             found.update(dict.fromkeys(page))
             following = _next_page(response)
-            if following in seen or len(found) > TAGS_LIMIT:
+            if following in seen or len(found) > TAGS_LIMIT or len(seen) > PAGES_LIMIT:
                 return list(found)
             seen.add(following)
             request = self._wanted("GET", "", url=following, pulled=self._pulled)
