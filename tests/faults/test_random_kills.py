@@ -1,5 +1,5 @@
-"""`kill -9` of the daemon at a random moment of load, import, pull, commit, tag, prune and rmi: the next
-one accounts for every byte, and every image that it lists runs.
+"""`kill -9` of the daemon at a random moment of load, import, pull, commit, run, rm, tag, prune and rmi: the
+next one accounts for every byte, and every image that it lists runs.
 
 `--kills N` says how often (the suite's few are enough to see that nothing is broken for good; a
 release gets 200).
@@ -73,6 +73,16 @@ def commit(name: str, engine: SampanEngine) -> None:
     return None
 
 
+def run(engine: SampanEngine) -> None:
+    """Containers that write, made and removed one after the other."""
+    for image in engine.get("/images/json").json[:3]:
+        body = {"Image": image["Id"], "Cmd": ["sh", "-c", "cp -r /bin /copy"], "HostConfig": {"NetworkMode": "none"}}  # fmt: skip
+        made = engine.post("/containers/create", body)
+        if made.status == 201:
+            engine.post(f"/containers/{made.json['Id']}/start")
+            engine.delete(f"/containers/{made.json['Id']}", force=1)
+
+
 def remove(engine: SampanEngine) -> None:
     for image in engine.get("/images/json").json:
         engine.delete(f"/images/{image['Id']}", force=1)
@@ -103,7 +113,7 @@ def filled(registry: Registry) -> Registry:
 
 def operations(registry: Registry) -> list[Operation]:
     """Those that add come more often than those that remove."""
-    made: list[Operation] = [remove, remove_one, prune]
+    made: list[Operation] = [remove, remove_one, prune, run, run]
     for name in NAMES:
         made += [functools.partial(load, name), functools.partial(pull, name, registry)]
         made += [functools.partial(load, name), functools.partial(pull, name, registry)]
@@ -112,11 +122,11 @@ def operations(registry: Registry) -> list[Operation]:
 
 
 def begin(work: Operation, engine: SampanEngine) -> threading.Thread:
-    def run() -> None:
+    def attempt() -> None:
         with contextlib.suppress(OSError, ValueError):  # the daemon dies under the request
             work(engine)
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=attempt)
     thread.start()
     return thread
 
