@@ -65,6 +65,8 @@ def test_the_same_refusals(place: str, sampan_cli: DockerCLI, newest_docker: Doc
         ("-a", f"{place}:1"),
         (f"{place}@sha256:{'a' * 64}",),
         ("UPPER",),
+        ("a:b:c",),
+        ("-q", "a b"),
     ):
         theirs, ours = newest_docker.fails("push", *arguments), sampan_cli.fails("push", *arguments)
         assert (ours.out, ours.code) == (theirs.out, theirs.code)
