@@ -61,7 +61,7 @@ def _request(call: Call, body: dict[str, Any], *, retry: bool) -> Any:
     except ApiError as error:
         if error.code == 400:
             _say_bad_reference(body["Image"])
-        if error.code != 404 or not retry or "no such image" not in error.reason.lower():
+        if error.code != 404 or not retry or not _is_about_the_image(error.reason.lower()):
             raise
         from sampan.cli.references import familiar, is_identity
 
@@ -79,6 +79,11 @@ def _say_bad_reference(image: str) -> None:
 
     if not references.is_identity(image):
         references.split(image)
+
+
+def _is_about_the_image(reason: str) -> bool:
+    """Whether a pull may help: there is no such image, or the one that there is is another platform's."""
+    return "no such image" in reason or "the specified platform" in reason
 
 
 def _pull(call: Call, image: str) -> None:

@@ -132,7 +132,7 @@ class Images:
         Raises:
             BadReference, NotFound: as `resolve`; or it is not there for that platform.
         """
-        return self._listing.inspect(self._resolve_for(reference, platform), manifests=manifests)
+        return self._listing.inspect(self.resolve_for(reference, platform), manifests=manifests)
 
     def history(
         self, reference: str, *, platform: str | None = None
@@ -143,10 +143,16 @@ class Images:
             BadReference, NotFound: as `inspect`.
         """
         layers = self._snapshots.layers
-        image = self._resolve_for(reference, platform)
+        image = self.resolve_for(reference, platform)
         return history(image, self._catalog.by_id, lambda chain: layers.get(chain).size)
 
-    def _resolve_for(self, reference: str, platform: str | None) -> Image:
+    def resolve_for(self, reference: str, platform: str | None) -> Image:
+        """The image that a text means on a platform (None: whatever it is of).
+
+        Raises:
+            BadReference, NotFound: as `resolve`; or it is not there for that platform.
+            InvalidArgument: the platform is none.
+        """
         image = self.resolve(reference)
         if not platform:
             return image
