@@ -100,7 +100,7 @@ class Containers:
         identity = container_id()
         chosen = checked_name(name) if name else random_name(self._registry)
         warnings = check_request(config, host_config, self._machine)
-        image = self._images.resolve(config.image)
+        image = self._images.resolve_for(config.image, platform)
         self._registry.reserve(chosen, identity)
         try:
             record = self._record(identity, chosen, config, host_config, networking, image)
