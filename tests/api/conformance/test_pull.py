@@ -165,6 +165,17 @@ def test_run_fetches_what_is_missing(docker: DockerCLI, registry: Registry, plac
     assert failed.code == 125 and "No such image" in failed.err
 
 
+def test_create_for_another_platform(target: Engine, registry: Registry, place: str) -> None:
+    put(registry)
+    messages(target, fromImage=place, tag="v1")
+    body = {"Image": f"{place}:v1"}
+    refused = target.post("/v1.41/containers/create", body, platform="linux/arm64")
+    assert refused.status == 404
+    assert f"image with reference {place}:v1 was found but does not" in refused.message
+    assert target.post("/v1.41/containers/create", body, platform="foo").status == 400
+    assert target.post("/v1.41/containers/create", body, platform="linux/amd64").status == 201
+
+
 # -- the stream ---------------------------------------------------------------------------------
 
 
