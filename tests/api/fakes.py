@@ -191,6 +191,9 @@ class FakeContainers:
                 return container
         raise NotFound(f"No such container: {reference}")
 
+    def shown_image(self, container: Container) -> str:
+        return container.image[1]
+
     def list(self) -> list[Container]:
         return list(self.all.values())
 

@@ -37,7 +37,7 @@ async def test_ping_says_what_is_served(api: Api) -> None:
         ("GET", "/v1.99/info", 400, "client version 1.99 is too new."),
         ("GET", "/v1.41/networks", 501, "networks: not supported"),
         ("POST", "/build", 501, "building images: not supported"),
-        ("GET", "/images/a/b/history", 501, "image history: not supported"),
+        ("GET", "/images/a/b/attestations", 501, "image attestations: not supported"),
         ("GET", "/containers/nosuch/json", 404, "No such container: nosuch"),
         ("GET", "/containers/json?limit=x", 400, 'strconv.Atoi: parsing "x": invalid syntax'),
         ("GET", "/containers/json?filters=foo", 400, "invalid JSON"),

@@ -17,6 +17,7 @@ from sampan.api.routes.stats import StatsRoutes
 from sampan.api.routes.streams import StreamRoutes
 from sampan.api.routes.system import SystemRoutes
 from sampan.api.routes.trees import TreeRoutes
+from sampan.api.routes.volumes import VolumeCreate, VolumeRoutes
 from sampan.api.server import ApiServer
 from sampan.engine.model import CreateRequest, ExecConfig
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 def docker_api(engine: Engine) -> ApiServer:
     """The API server of `engine`, to be given to listeners."""
-    codec.prepare(CreateRequest, ExecConfig, ExecStart)
+    codec.prepare(CreateRequest, ExecConfig, ExecStart, VolumeCreate)
     return ApiServer(
         [
             *SystemRoutes(engine).routes(),
@@ -39,6 +40,7 @@ def docker_api(engine: Engine) -> ApiServer:
             *SpaceRoutes(engine).routes(),
             *ImageTransferRoutes(engine).routes(),
             *DistributionRoutes(engine).routes(),
+            *VolumeRoutes(engine).routes(),
             *absent.routes(),
         ],
         product=f"Sampan/{sampan.__version__} (linux)",

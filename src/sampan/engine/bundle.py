@@ -8,6 +8,7 @@ is compiled already.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -26,15 +27,19 @@ class Bundles:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    def prepare(self, container: Container, trace: StartTrace) -> ShimRequest:
+    def prepare(
+        self, container: Container, trace: StartTrace, mount_sources: Mapping[str, str]
+    ) -> ShimRequest:
         """Write the bundle and return the shim's request for it, without endpoints.
+
+        `mount_sources`: see `spec.Surroundings`.
 
         Raises:
             OSError: a file cannot be written.
             NotFound, Conflict: a container whose namespace is to be joined is not there or not running.
         """
         record, options = container.record, self._services.options
-        config = spec.oci_config(record, self._surroundings(container))
+        config = spec.oci_config(record, self._surroundings(container, mount_sources))
         trace.mark("config")
         profile = self._services.profiles.of(record)
         whole: dict[str, Any] = config
@@ -66,7 +71,9 @@ class Bundles:
             trace=options.trace_start,
         )
 
-    def _surroundings(self, container: Container) -> spec.Surroundings:
+    def _surroundings(
+        self, container: Container, mount_sources: Mapping[str, str]
+    ) -> spec.Surroundings:
         host, services = container.host_config, self._services
         paths: dict[str, str] = {}
         if (network := services.networking.namespace_path(container)) is not None:
@@ -87,6 +94,7 @@ class Bundles:
             files=services.networking.write_files(container),
             namespace_paths=paths,
             default_ulimits=services.options.default_ulimits,
+            mount_sources=mount_sources,
         )
 
 

@@ -122,7 +122,11 @@ class Endpoint(msgspec.Struct, kw_only=True):
 
 
 class BoundMount(msgspec.Struct, kw_only=True):
-    """A mount the user asked for, as inspect shows it."""
+    """A mount the user asked for, as inspect shows it.
+
+    A volume has a `name` (none until it is made) and perhaps a directory in it that is meant
+    (`subpath`); with `no_copy` it does not get what the image has there.
+    """
 
     type: str
     source: str
@@ -130,6 +134,9 @@ class BoundMount(msgspec.Struct, kw_only=True):
     mode: str = ""
     rw: bool = True
     propagation: str = ""
+    name: str = ""
+    subpath: str = ""
+    no_copy: bool = False
 
 
 class Record(msgspec.Struct, kw_only=True):

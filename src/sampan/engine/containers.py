@@ -14,7 +14,7 @@ from sampan.engine.container import BoundMount, Container, Event, Record, Status
 from sampan.engine.filters import Filters, prunable
 from sampan.engine.lifecycle import Lifecycle
 from sampan.engine.model import ContainerConfig, HostConfig, NetworkingConfig
-from sampan.engine.mounts import make_sources, parse_mounts
+from sampan.engine.mounts import make_sources, parse_mounts, target, volumes_from
 from sampan.engine.names import checked_name, container_id, random_name
 from sampan.engine.networking import normalised_mode, planned_endpoints
 from sampan.engine.resources import Machine
@@ -102,11 +102,14 @@ class Containers:
         warnings = check_request(config, host_config, self._machine)
         image = self._images.resolve_for(config.image, platform)
         self._registry.reserve(chosen, identity)
+        made: Sequence[BoundMount] = ()
         try:
             record = self._record(identity, chosen, config, host_config, networking, image)
+            made = await self._make_volumes(record, image)
             self._make(record, image)
         except OSError as error:
             self._registry.release(chosen, identity)
+            self._services.volumes.remove_anonymous(made)
             raise RuntimeFailure(
                 "create",
                 f"container {chosen} cannot be made: {error.strerror}: {error.filename}",
@@ -115,6 +118,7 @@ class Containers:
             ) from error
         except BaseException:
             self._registry.release(chosen, identity)
+            self._services.volumes.remove_anonymous(made)
             raise
         self._images.use(image)
         self.lifecycle.emit(self._registry.find(identity), "create")
@@ -141,7 +145,8 @@ class Containers:
             hostname, config.hostname = self._share_network(host, mode), ""
         parent = host.cgroup_parent or self._services.options.cgroup_parent
         fill_in(host, self._services.cgroup_version)
-        mounts = parse_mounts(host)
+        others = [mount for text in host.volumes_from or () for mount in self._mounts_of(text)]
+        mounts = parse_mounts(config, host, others)
         make_sources(mounts, host)
         return Record(
             id=identity,
@@ -170,6 +175,51 @@ class Containers:
             return ""
         host.network_mode = f"container:{other.id}"
         return other.record.hostname
+
+    def _mounts_of(self, text: str) -> Sequence[BoundMount]:
+        """The mounts that `--volumes-from` means.
+
+        Raises:
+            InvalidArgument: there is no such container. Clients take a 404 for a missing image.
+        """
+        try:
+            other = self._registry.find(text.partition(":")[0])
+        except NotFound as error:
+            raise InvalidArgument(error.message) from error
+        return volumes_from(text, other.record.mounts)
+
+    async def _make_volumes(self, record: Record, image: Image) -> Sequence[BoundMount]:
+        """Make the volumes that a container wants, with what the image has in their place; return the
+        mounts of those that were named for it alone."""
+        volumes = self._services.volumes
+        drivers = {
+            target(spec.target): spec.volume_options
+            for spec in record.host_config.mounts or ()
+            if spec.type == "volume"
+        }
+        made = []
+        try:
+            for mount in record.mounts:
+                if mount.type != "volume":
+                    continue
+                options = drivers.get(mount.destination)
+                driver = options.driver_config if options else None
+                volume = volumes.create(
+                    mount.name,
+                    driver=(driver.name if driver else "") or record.host_config.volume_driver,
+                    options=driver.options if driver else None,
+                    labels=options.labels if options else None,
+                )
+                if not mount.name:
+                    mount.name = volume.name
+                    made.append(mount)
+                mount.source = volume.path
+                if not mount.no_copy and not mount.subpath:
+                    await volumes.fill(mount, self._services.snapshots.trees(image.parent))
+        except BaseException:
+            volumes.remove_anonymous(made)
+            raise
+        return made
 
     def _make(self, record: Record, image: Image) -> None:
         directory = self._registry.directory_of(record.id)
@@ -222,15 +272,16 @@ class Containers:
                     raise Conflict(_running_text(container))
                 await self.lifecycle.force_end(container)
             try:
-                await self.remove_ended(container)
+                await self.remove_ended(container, volumes=volumes)
             except Conflict:
                 # A start was under way; with --rm the engine itself may have been faster.
                 if not (force and container.state.counts_as_running):
                     raise
 
-    async def remove_ended(self, container: Container) -> None:
+    async def remove_ended(self, container: Container, *, volumes: bool = False) -> None:
         """Remove a container that does not run; without effect when it is gone already.
 
+        With `volumes`, and for one that was to be removed at its end, its anonymous volumes go, too.
         The removal is noted first, so that after a crash in the middle a new daemon ends it.
 
         Raises:
@@ -253,6 +304,8 @@ class Containers:
                 container.move(Event.REMOVAL_FAILED)
                 container.state.error = str(error)
                 raise
+        if volumes or container.host_config.auto_remove:
+            self._services.volumes.remove_anonymous(container.record.mounts)
         container.close_parked()
         self.lifecycle.emit(container, "destroy")
         container.fail_waiters()

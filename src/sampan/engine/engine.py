@@ -33,6 +33,7 @@ from sampan.engine.space import DiskSpace
 from sampan.engine.stats import Stats
 from sampan.engine.system import System
 from sampan.engine.usage import Usage
+from sampan.engine.volumes import Volumes
 from sampan.errors import SampanError
 from sampan.images.distribution.client import Registries
 from sampan.images.distribution.settings import LiveSettings
@@ -43,6 +44,7 @@ from sampan.snapshots.overlay import Snapshotter
 from sampan.state.containers import ContainerRows
 from sampan.state.database import Database
 from sampan.state.images import ImageRows
+from sampan.state.volumes import VolumeRows
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,7 @@ class Engine:
         self.events = services.events
         self.networking = services.networking
         self.images = images
+        self.volumes = services.volumes
         self.containers = containers
         self.execs = Execs(services, containers.lifecycle)
         self.health_checks = HealthChecks(services.registry, containers.lifecycle, self.execs)
@@ -101,6 +104,7 @@ class Engine:
             for warning in engine.networking.bridge.warnings:
                 log.warning("bridge network: %s", warning)
             ended = await recover(engine._services, engine.containers.lifecycle)
+            await asyncio.to_thread(engine.volumes.tidy)
         except BaseException:
             database.close()
             raise
@@ -116,6 +120,14 @@ class Engine:
         events = EventBus()
         registry = Registry(ContainerRows(database), options.containers_directory)
         snapshots = Snapshotter(options.data_root, hidden=[options.exec_root])
+        volumes = Volumes(
+            VolumeRows(database),
+            registry,
+            events,
+            directory=options.volumes_directory,
+            places=f"{options.exec_root}/volumes",
+        )
+        volumes.open()
         system = System(options)
         registry_settings = LiveSettings(options.registries)
         images = Images(
@@ -141,6 +153,7 @@ class Engine:
                 registry.find,
             ),
             snapshots=snapshots,
+            volumes=volumes,
             profiles=Profiles(options.seccomp_directory),
             zygote=zygote,
             cgroup_version=system.cgroup_version,

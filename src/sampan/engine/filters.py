@@ -247,7 +247,9 @@ def _container_passes(
             )
         case "volume":
             mounts = container.record.mounts
-            return any(value in (m.source, m.destination) for value in values for m in mounts)
+            return any(
+                value in (m.name or m.source, m.destination) for value in values for m in mounts
+            )
         case "health":
             return health.matches(container.state.health, values)
         case "is-task":

@@ -19,6 +19,7 @@ from sampan.engine.bundle import Bundles
 from sampan.engine.container import Container, Event, Status
 from sampan.engine.restarts import Restarts
 from sampan.engine.services import Services
+from sampan.engine.volumes import unbind
 from sampan.engine.signals import DEFAULT_STOP_SIGNAL, signal_number
 from sampan.engine.trace import StartTrace
 from sampan.errors import Conflict, NotModified, RuntimeFailure, SampanError, Unavailable
@@ -105,8 +106,13 @@ class Lifecycle:
         container.record.apparmor_profile = apparmor.profile_of(container.host_config)
         await apparmor.ensure(container.record.apparmor_profile)
         endpoints = networking.connect(container)
+        bound = await self._services.volumes.mount(container)
         try:
-            request = self._bundles.prepare(container, trace)
+            request = self._bundles.prepare(container, trace, bound)
+            request.endpoints = [endpoint.to_dict() for endpoint in endpoints]
+            streams, container.parked = container.parked, []
+            trace.mark("request")
+            return await self._services.zygote.spawn(request, streams)
         except OSError as error:
             raise RuntimeFailure(
                 "bundle",
@@ -114,10 +120,9 @@ class Lifecycle:
                 path=error.filename,
                 errno=error.errno,
             ) from error
-        request.endpoints = [endpoint.to_dict() for endpoint in endpoints]
-        streams, container.parked = container.parked, []
-        trace.mark("request")
-        return await self._services.zygote.spawn(request, streams)
+        finally:
+            for place in bound.values():
+                unbind(place)
 
     def _started(self, container: Container, shim: ShimConnection) -> None:
         state = container.state
@@ -130,6 +135,7 @@ class Lifecycle:
         self._services.registry.save(container)
         for endpoint in container.record.endpoints.values():
             self.emit_network(container, "connect", endpoint.network, endpoint.network_id)
+        self._services.volumes.started(container)
         self.emit(container, "start")
         self.tell_running(container)
 
@@ -140,6 +146,7 @@ class Lifecycle:
         container.state.exit_code = exit_code_of(failure)
         if not (container.state.restarting and self._restart_later(container, ran_s=0.0)):
             container.move(Event.START_FAILED)
+        self._services.volumes.ended(container, ran=False)
         self._services.registry.save(container)
         log.info("container %s did not start: %s", container.id, failure.message)
         if container.host_config.auto_remove:
@@ -199,6 +206,7 @@ class Lifecycle:
         self.emit(container, "die", exitCode=str(status.exit_code), execDuration=str(int(ran_s)))
         for endpoint in networks:
             self.emit_network(container, "disconnect", endpoint.network, endpoint.network_id)
+        self._services.volumes.ended(container)
         container.resolve("not-running", "next-exit")
 
     async def _remove_with_rm(self, container: Container) -> None:

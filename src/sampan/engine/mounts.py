@@ -8,10 +8,13 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from sampan.engine.container import BoundMount
-from sampan.engine.model import HostConfig, MountSpec
+from sampan.engine.model import ContainerConfig, HostConfig, MountSpec
 from sampan.errors import InvalidArgument, Unsupported
 
 VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
@@ -55,12 +58,15 @@ TMPFS_FLAGS = frozenset(
 TMPFS_VALUES = frozenset(["size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol"])
 
 
-def parse_mounts(host: HostConfig) -> list[BoundMount]:
-    """The user's mounts in the order they are to be made.
+def parse_mounts(
+    config: ContainerConfig, host: HostConfig, others: Sequence[BoundMount] = ()
+) -> list[BoundMount]:
+    """The user's mounts in the order they are to be made; `others` are those of other containers, which
+    give way to its own.
 
     Raises:
         InvalidArgument: a malformed one, two for one target, a source that has to exist and does not.
-        Unsupported: a named or anonymous volume.
+        Unsupported: a kind that is not built.
     """
     mounts = [parse_bind(text) for text in host.binds or ()]
     mounts += [_parse_mount(spec) for spec in host.mounts or ()]
@@ -73,6 +79,10 @@ def parse_mounts(host: HostConfig) -> list[BoundMount]:
         if mount.destination in seen:
             raise InvalidArgument(f"Duplicate mount point: {mount.destination}")
         seen.add(mount.destination)
+    for other in [*others, *(_anonymous(path) for path in config.volumes or ())]:
+        if other.destination not in seen:
+            seen.add(other.destination)
+            mounts.append(other)
     # A mount below another one comes after it, or it would be covered.
     return sorted(mounts, key=lambda mount: mount.destination.count("/"))
 
@@ -81,21 +91,11 @@ def parse_bind(text: str) -> BoundMount:
     """One entry of `Binds`."""
     parts = text.split(":")
     if len(parts) == 1:
-        raise Unsupported(
-            f"anonymous volumes are not built yet: {text}", hint="bind a directory: /SOURCE:/TARGET"
-        )
+        return _anonymous(text)
     if len(parts) > 3 or not parts[0] or not parts[1]:
         raise InvalidArgument(f"invalid volume specification: '{text}'")
     if not parts[0].startswith("/"):
-        if not VOLUME_NAME.fullmatch(parts[0]):
-            raise InvalidArgument(
-                f'create {parts[0]}: "{parts[0]}" includes invalid characters for a local volume '
-                'name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a '
-                "host directory, use absolute path"
-            )
-        raise Unsupported(
-            f"named volumes are not built yet: {text}", hint="bind a directory: /SOURCE:/TARGET"
-        )
+        _volume_name(parts[0])
     mode = parts[2] if len(parts) == 3 else ""
     propagation, read_write = "rprivate", True
     for option in mode.split(",") if mode else ():
@@ -105,6 +105,16 @@ def parse_bind(text: str) -> BoundMount:
             raise InvalidArgument(f"invalid volume specification: '{text}': invalid mode: {mode}")
         elif option == "ro":
             read_write = False
+    if not parts[0].startswith("/"):
+        return BoundMount(
+            type="volume",
+            source="",
+            destination=target(parts[1]),
+            mode=mode or "z",
+            rw=read_write,
+            name=parts[0],
+            no_copy="nocopy" in mode.split(","),
+        )
     return BoundMount(
         type="bind",
         source=posixpath.normpath(parts[0]),
@@ -113,6 +123,26 @@ def parse_bind(text: str) -> BoundMount:
         rw=read_write,
         propagation=propagation,
     )
+
+
+def _anonymous(path: str) -> BoundMount:
+    return BoundMount(type="volume", source="", destination=target(path))
+
+
+def volumes_from(text: str, mounts: Sequence[BoundMount]) -> list[BoundMount]:
+    """The mounts of another container, as `--volumes-from NAME[:MODE]` gives them.
+
+    Raises:
+        InvalidArgument: an unknown mode.
+    """
+    mode = text.partition(":")[2]
+    if mode not in ("", "ro", "rw", "z", "Z"):
+        raise InvalidArgument(f"invalid mode for volumes-from: {mode}")
+    taken = [msgspec.structs.replace(mount) for mount in mounts if mount.type != "tmpfs"]
+    for mount in taken:
+        mount.rw = mount.rw and mode != "ro"
+        mount.no_copy = True
+    return taken
 
 
 def _parse_mount(spec: MountSpec) -> BoundMount:
@@ -147,10 +177,32 @@ def _parse_mount(spec: MountSpec) -> BoundMount:
             return BoundMount(
                 type="tmpfs", source="", destination=target(spec.target), mode=_tmpfs_mode(spec)
             )
-        case "volume" | "image" | "npipe" | "cluster":
+        case "volume":
+            volume = spec.volume_options
+            return BoundMount(
+                type="volume",
+                source="",
+                destination=target(spec.target),
+                mode="z",
+                rw=not spec.read_only,
+                name=_volume_name(spec.source),
+                subpath=volume.subpath if volume else "",
+                no_copy=bool(volume and volume.no_copy),
+            )
+        case "image" | "npipe" | "cluster":
             raise Unsupported(f"mounts of type {spec.type} are not built yet: {spec.target}")
         case _:
             raise InvalidArgument(f'mount type unknown: "{spec.type}"')
+
+
+def _volume_name(name: str) -> str:
+    if name and not VOLUME_NAME.fullmatch(name):
+        raise InvalidArgument(
+            f'create {name}: "{name}" includes invalid characters for a local volume name, only '
+            '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, '
+            "use absolute path"
+        )
+    return name
 
 
 def _tmpfs_mode(spec: MountSpec) -> str:
@@ -198,8 +250,8 @@ def make_sources(mounts: list[BoundMount], host: HostConfig) -> None:
             os.makedirs(mount.source, exist_ok=True)
 
 
-def oci_mount(mount: BoundMount) -> dict[str, Any]:
-    """The OCI mount of a user's mount."""
+def oci_mount(mount: BoundMount, source: str = "") -> dict[str, Any]:
+    """The OCI mount of a user's mount; of another `source` than its own, if one is given."""
     if mount.type == "tmpfs":
         options = ["noexec", "nosuid", "nodev", *(mount.mode.split(",") if mount.mode else [])]
         return {
@@ -212,7 +264,7 @@ def oci_mount(mount: BoundMount) -> dict[str, Any]:
     return {
         "destination": mount.destination,
         "type": "bind",
-        "source": mount.source,
+        "source": source or mount.source,
         "options": [
             "rbind" if recursive else "bind",
             "rw" if mount.rw else "ro",

@@ -37,6 +37,10 @@ class EngineOptions:
         return f"{self.data_root}/containers"
 
     @property
+    def volumes_directory(self) -> str:
+        return f"{self.data_root}/volumes"
+
+    @property
     def shims_directory(self) -> str:
         """Where shims listen: `<container id>.sock`. On a file system that a reboot empties."""
         return f"{self.exec_root}/shims"

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sampan.engine.options import EngineOptions
     from sampan.engine.registry import Registry
     from sampan.engine.seccomp import Profiles
+    from sampan.engine.volumes import Volumes
     from sampan.shim.client import Zygote
     from sampan.snapshots.overlay import Snapshotter
 
@@ -25,6 +26,7 @@ class Services:
     events: EventBus
     networking: Networking
     snapshots: Snapshotter
+    volumes: Volumes
     profiles: Profiles
     zygote: Zygote
     cgroup_version: int

@@ -5,7 +5,7 @@ Source: OCI runtime-spec config.md and config-linux.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,13 +27,15 @@ class Surroundings:
     `namespace_paths` maps an OCI namespace type to the namespace to join, an empty text to the
     host's own; types that are not in it are made new. `apparmor` is the profile to run
     under, empty for none. `files` are (source, target) of the files that the engine keeps for the
-    container (`/etc/hosts` …).
+    container (`/etc/hosts` …). `mount_sources` are paths to mount at a destination instead of the
+    mount's own source.
     """
 
     apparmor: str = ""
     files: Sequence[tuple[str, str]] = ()
     namespace_paths: dict[str, str] = field(default_factory=dict)
     default_ulimits: Sequence[tuple[str, int, int]] = ()
+    mount_sources: Mapping[str, str] = field(default_factory=dict)
 
 
 def oci_config(record: Record, surroundings: Surroundings) -> dict[str, Any]:
@@ -200,7 +202,11 @@ def _mounts(record: Record, surroundings: Surroundings) -> list[dict[str, Any]]:
             mounts.append(
                 {"destination": target, "type": "bind", "source": source, "options": options}
             )
-    return [*mounts, *(oci_mount(mount) for mount in record.mounts)]
+    sources = surroundings.mount_sources
+    return [
+        *mounts,
+        *(oci_mount(mount, sources.get(mount.destination, "")) for mount in record.mounts),
+    ]
 
 
 def _with_options(mount: dict[str, Any], option: str) -> dict[str, Any]:

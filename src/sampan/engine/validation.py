@@ -30,13 +30,10 @@ RUNTIMES = frozenset({"", DEFAULT_RUNTIME, "runc", "io.containerd.runc.v2"})
 NOT_BUILT: dict[str, Callable[[ContainerConfig, HostConfig], object]] = {
     "HostConfig.PortBindings": lambda _, host: host.port_bindings,
     "HostConfig.PublishAllPorts": lambda _, host: host.publish_all_ports,
-    "HostConfig.VolumesFrom": lambda _, host: host.volumes_from,
-    "HostConfig.VolumeDriver": lambda _, host: host.volume_driver,
     "HostConfig.Links": lambda _, host: host.links,
     "HostConfig.DeviceRequests": lambda _, host: host.device_requests,
     "HostConfig.StorageOpt": lambda _, host: host.storage_opt,
     "HostConfig.Cgroup": lambda _, host: host.cgroup,
-    "Volumes": lambda config, _: config.volumes,
 }
 
 
@@ -187,7 +184,7 @@ def merge_image(config: ContainerConfig, image: RunDefaults) -> ContainerConfig:
     config.env = merge_environment(config.env, image.env or [])
     config.labels = {**(image.labels or {}), **config.labels}
     config.exposed_ports = {**(image.exposed_ports or {}), **(config.exposed_ports or {})} or None
-    config.volumes = image.volumes
+    config.volumes = {**(image.volumes or {}), **(config.volumes or {})} or None
     config.user = config.user or image.user
     config.working_dir = config.working_dir or image.working_dir
     config.stop_signal = config.stop_signal or image.stop_signal

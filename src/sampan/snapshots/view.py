@@ -225,10 +225,10 @@ def _open_root(directory: str) -> int:
         os.close(tree)
 
 
-def walk(view: View) -> Iterator[tuple[Directory, bytes, Found]]:
-    """Everything the view shows: (directory, name, what it is), sorted, each directory before what
-    is in it. What vanishes meanwhile is left out."""
-    top = view.root()
+def walk(view: View, top: Directory | None = None) -> Iterator[tuple[Directory, bytes, Found]]:
+    """Everything the view shows, or shows below `top`: (directory, name, what it is), sorted, each
+    directory before what is in it. What vanishes meanwhile is left out."""
+    top = top or view.root()
     pending = [(top, iter(top.all_names()))]
     while pending:
         directory, names = pending[-1]

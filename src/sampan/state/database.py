@@ -58,6 +58,13 @@ MIGRATIONS: list[str] = [
         PRIMARY KEY (digest, repository)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE volumes (
+        name TEXT PRIMARY KEY,
+        created_ns INTEGER NOT NULL,
+        record BLOB NOT NULL
+    ) STRICT;
+    """,
 ]
 
 

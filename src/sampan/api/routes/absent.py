@@ -30,14 +30,6 @@ ABSENT: dict[str, list[tuple[str, str]]] = {
         ("POST", "/grpc"),
     ],
     "image attestations": [("GET", "/images/{name...}/attestations")],
-    "volumes": [
-        ("GET", "/volumes"),
-        ("POST", "/volumes/create"),
-        ("POST", "/volumes/prune"),
-        ("GET", "/volumes/{name}"),
-        ("PUT", "/volumes/{name}"),
-        ("DELETE", "/volumes/{name}"),
-    ],
     "networks": [
         ("GET", "/networks"),
         ("POST", "/networks/create"),

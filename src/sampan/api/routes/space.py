@@ -54,6 +54,7 @@ class SpaceRoutes:
             image_items=[] if images is None else self._image_items(images, call),
             containers=containers,
             container_items=[] if containers is None else self._container_items(containers),
+            volume_items=await self._volume_items() if "volume" in types else [],
             leftovers=self._usage.leftovers(),
         )
         return answers.document(
@@ -97,6 +98,15 @@ class SpaceRoutes:
             summary["Containers"] = usage.containers.get(image.id, 0)
             items.append(versions.answer("image summary", summary, call.version))
         return items
+
+    async def _volume_items(self) -> list[dict[str, Any]]:
+        return [
+            {
+                **self._engine.volumes.get(name).document(),
+                "UsageData": {"RefCount": users, "Size": size},
+            }
+            for name, (users, size) in sorted((await self._engine.volumes.usage()).items())
+        ]
 
     def _container_items(self, usage: ContainersUsage) -> list[dict[str, Any]]:
         now_ns = time.time_ns()

@@ -179,8 +179,10 @@ def mounts(container: Container) -> list[dict[str, Any]]:
     return [
         {
             "Type": mount.type,
+            **({"Name": mount.name} if mount.name else {}),
             "Source": mount.source,
             "Destination": mount.destination,
+            **({"Driver": "local"} if mount.type == "volume" else {}),
             "Mode": mount.mode,
             "RW": mount.rw,
             "Propagation": mount.propagation,

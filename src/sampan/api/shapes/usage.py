@@ -28,6 +28,7 @@ def report(
     image_items: Items,
     containers: ContainersUsage | None,
     container_items: Items,
+    volume_items: Items,
     leftovers: Leftovers,
 ) -> dict[str, Any]:
     """The answer with the fields of all versions; a type that is not asked for is null."""
@@ -35,7 +36,7 @@ def report(
         "LayersSize": images.total_bytes if images else 0,
         "Images": image_items if images else None,
         "Containers": container_items if containers else None,
-        "Volumes": [] if "volume" in types else None,
+        "Volumes": volume_items if "volume" in types else None,
         "BuildCache": [] if "build-cache" in types else None,
         "BuilderSize": 0,
     }
@@ -55,17 +56,27 @@ def report(
             "TotalSize": containers.total_bytes,
             "Items": container_items,
         }
-    for name, type_ in (("VolumeUsage", "volume"), ("BuildCacheUsage", "build-cache")):
-        if type_ in types:
-            document[name] = {
-                "ActiveCount": 0, "TotalCount": 0, "Reclaimable": 0, "TotalSize": 0, "Items": [],
-            }  # fmt: skip
+    if "volume" in types:
+        document["VolumeUsage"] = _volume_sums(volume_items)
+    if "build-cache" in types:
+        document["BuildCacheUsage"] = _volume_sums([])
     if images:
         document["PartialDownloads"] = {  # not in Docker's API
             "TotalCount": leftovers.partials,
             "TotalSize": leftovers.partial_bytes,
         }
     return document
+
+
+def _volume_sums(items: Items) -> dict[str, Any]:
+    idle = [item for item in items if not item["UsageData"]["RefCount"]]
+    return {
+        "ActiveCount": len(items) - len(idle),
+        "TotalCount": len(items),
+        "Reclaimable": sum(item["UsageData"]["Size"] for item in idle),
+        "TotalSize": sum(item["UsageData"]["Size"] for item in items),
+        "Items": items,
+    }
 
 
 def for_version(

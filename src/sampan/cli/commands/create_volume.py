@@ -1,0 +1,36 @@
+"""`sampan volume create`: make a volume."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sampan.cli.call import Call
+
+FLAGS = (
+    ("driver", "d", "string", '"local"', "Specify volume driver name"),
+    ("label", "", "list", "", "Set metadata for a volume"),
+    ("name", "", "string", "", ""),
+    ("opt", "o", "list", "", "Set driver specific options"),
+)
+
+
+def run(call: Call) -> int:
+    """Make it, and say its name."""
+    body: dict[str, Any] = {
+        "Name": call.args[0] if call.args else call.text("name"),
+        "Driver": call.text("driver") or "local",
+        "DriverOpts": _pairs(call.items("opt")),
+        "Labels": _pairs(call.items("label")),
+    }
+    call.say(call.client.call("POST", "/volumes/create", body)["Name"])
+    return 0
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    found = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        found[name] = value
+    return found
