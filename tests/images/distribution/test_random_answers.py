@@ -48,6 +48,7 @@ def expected_or_failure(work: Any, *arguments: Any) -> Any:
 
 @given(BODIES, st.sampled_from(["", "text/html", "application/json; x=y", *INDEXES, *MANIFESTS]))
 def test_manifests(body: bytes, content_type: str) -> None:
+    expected_or_failure(manifests.refuse_schema_1, content_type, body, "a:v1")
     found = expected_or_failure(manifests.media_type_of, content_type, body, "a:v1")
     assert found is None or found in INDEXES | MANIFESTS
 

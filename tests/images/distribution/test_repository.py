@@ -133,6 +133,28 @@ async def test_what_is_not_there(registry: Registry, open_repository: Open) -> N
         await repository.manifest("a/../b")
 
 
+async def test_schema_1(proxy: FaultyProxy, open_repository: Open) -> None:
+    """Its digest is of the document without its signatures, so nothing can be said of that."""
+    body = b'{"schemaVersion":1,"name":"a","tag":"v1","fsLayers":[],"signatures":[]}'
+    kind = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+    for headers in ({"Content-Type": kind}, {"Content-Type": "application/json"}):
+        answer = Answer(200, {**headers, "Docker-Content-Digest": ABSENT}, body)
+        proxy.fault(answer, path="/manifests/", times=None)
+        for ask in (
+            open_repository(f"{proxy.address}/a").manifest,
+            open_repository(f"{proxy.address}/a").resolve,
+        ):
+            with pytest.raises(InvalidArgument) as caught:
+                await ask("v1")
+            assert caught.value.message == (
+                "Docker Image Format v1 and Docker Image manifest version 2, schema 1 support has "
+                f"been removed. Suggest the author of {proxy.address}/a:v1 to upgrade the image to "
+                "the OCI Format or Docker Image manifest v2, schema 2. More information at "
+                "https://docs.docker.com/go/deprecated-image-specs/"
+            )
+        proxy.heal()
+
+
 async def test_one_round_trip(
     proxy: FaultyProxy, open_repository: Open, registry: Registry
 ) -> None:

@@ -30,22 +30,37 @@ ACCEPT = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST, SCHE
 _KNOWN = INDEXES | MANIFESTS
 
 
-def media_type_of(content_type: str, data: bytes, shown: str) -> str:
-    """The kind of a manifest; what it says itself and what the registry says must not differ.
+class _Version(msgspec.Struct, rename="camel"):
+    schema_version: int
+
+
+def refuse_schema_1(content_type: str, data: bytes, shown: str) -> None:
+    """Refuse what was pushed before 2016; its digest is not that of its bytes.
 
     Raises:
-        InvalidArgument: it is of schema 1; Docker's text, which names `shown`.
-        RegistryFailure: it is no manifest.
+        InvalidArgument: Docker's text, which names `shown`.
     """
-    declared = content_type.partition(";")[0].strip().lower()
-    document = _document(data, shown)
-    if declared in _SCHEMA_1_KINDS or document.get("schemaVersion") == 1:
+    try:
+        version = msgspec.json.decode(data, type=_Version).schema_version
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        version = None
+    if _declared(content_type) in _SCHEMA_1_KINDS or version == 1:
         raise InvalidArgument(
             "Docker Image Format v1 and Docker Image manifest version 2, schema 1 support has been "
             f"removed. Suggest the author of {shown} to upgrade the image to the OCI Format or "
             "Docker Image manifest v2, schema 2. More information at "
             "https://docs.docker.com/go/deprecated-image-specs/"
         )
+
+
+def media_type_of(content_type: str, data: bytes, shown: str) -> str:
+    """The kind of a manifest; what it says itself and what the registry says must not differ.
+
+    Raises:
+        RegistryFailure: it is no manifest.
+    """
+    declared = _declared(content_type)
+    document = _document(data, shown)
     own = str(document.get("mediaType") or "")
     if declared in _KNOWN and own in _KNOWN and declared != own:
         raise RegistryFailure(
@@ -60,9 +75,13 @@ def media_type_of(content_type: str, data: bytes, shown: str) -> str:
     raise RegistryFailure(f"manifest of {shown}: unsupported media type {declared or own!r:.200}")
 
 
+def _declared(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
 def descriptor_of(headers: Mapping[str, str]) -> Descriptor | None:
     """What the head of a manifest's answer describes, None where something is missing."""
-    media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    media_type = _declared(headers.get("Content-Type", ""))
     length = headers.get("Content-Length", "")
     if media_type not in _KNOWN or not (length.isascii() and length.isdigit()):
         return None

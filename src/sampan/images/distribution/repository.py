@@ -134,6 +134,8 @@ class RegistryRepository:
         response = await host.succeed(request)
         shown = f"manifest {self._about(wanted).familiar}"
         data = await read_limited(response, manifests.SIZE_LIMIT, shown)
+        content_type = response.headers.get("Content-Type", "")
+        manifests.refuse_schema_1(content_type, data, str(self._about(wanted)))
         digest = await _digest_of(data)
         named = wanted if ":" in wanted else _named_digest(response, digest)
         if named != digest:
@@ -141,9 +143,7 @@ class RegistryRepository:
                 f"manifest verification failed for digest {named[:80]}: "
                 f"the registry sent another manifest, {digest}"
             )
-        media_type = manifests.media_type_of(
-            response.headers.get("Content-Type", ""), data, self._about(wanted).familiar
-        )
+        media_type = manifests.media_type_of(content_type, data, self._about(wanted).familiar)
         return FetchedManifest(media_type, digest, data)
 
     async def _resolve(self, host: Host, wanted: str) -> Descriptor:
