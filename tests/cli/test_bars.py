@@ -132,6 +132,14 @@ def test_words() -> None:
     assert drawn("a: Downloading", 1, 10, "1B/10B", 24) == "a: Downloading 1B/10B"
 
 
+def test_an_import_is_no_layer_among_others() -> None:
+    screen = Screen()
+    screen.tell("archive", "Importing", 1_000_000, 4_000_000)
+    assert screen.text == ["archive: Importing   [====>              ] 1MB/4MB"]
+    screen.tell("archive", "Importing", 3_000_000, -1)
+    assert screen.text == ["archive: Importing 3MB  10MB/s"]
+
+
 # -- The command --------------------------------------------------------------------------------
 
 MESSAGES: list[dict[str, Any]] = [

@@ -20,7 +20,7 @@ _BAR_MAX = 40
 _NUMBERS_WIDTH = len("99.9MB/99.9MB  99.9MB/s  1m05s left")
 """Kept free for them, so that bars do not change their length all the time."""
 _STATUS_WIDTH = len("Downloading")
-_MOVING = ("Downloading", "Extracting", "Compressing", "Pushing")
+_MOVING = ("Downloading", "Extracting", "Compressing", "Pushing", "Importing")
 _ENDED = ("Pull complete", "Already exists", "Pushed", "Layer already exists", "Mounted from")
 
 
@@ -69,8 +69,8 @@ class Row:
         self.status = status
         detail = message.get("progressDetail") or {}
         self.current = int(detail.get("current") or 0)
-        total = int(detail.get("total") or 0)
-        if status in ("Downloading", "Pushing"):
+        total = max(0, int(detail.get("total") or 0))
+        if status in ("Downloading", "Pushing", "Importing"):
             self.total, self.fetched = total, min(self.current, total)
         elif status == "Download complete" or self.ended:
             self.fetched = self.total
@@ -83,6 +83,9 @@ class Row:
 
     def line(self, width: int) -> str:
         """The row in at most `width` columns."""
+        if self.status == "Importing" and not self.total:
+            numbers = human_size(self.current, 3) + pace(self.rate.per_second, 0)
+            return f"{self.identifier}: {self.status} {numbers}"[:width]
         if self.status not in _MOVING or not self.total:
             return f"{self.identifier}: {self.status}"[:width]
         head = f"{self.identifier}: {self.status.ljust(_STATUS_WIDTH)}"
@@ -154,6 +157,8 @@ class Bars:
     def _sum(self) -> list[str]:
         """The line about all layers: none while nothing is on its way."""
         rows = [row for row in self._rows.values() if row.status != "Already exists"]
+        if [row.status for row in rows] == ["Importing"]:
+            return []  # not a layer among others
         if not any(row.total for row in rows):
             return []
         fetched = sum(row.fetched for row in rows)

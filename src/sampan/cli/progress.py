@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+ARCHIVE = "archive"
+"""What the bar of an import is called: its messages have no ID."""
+
 
 def show(messages: Iterable[dict[str, Any]], *, fd: int, quiet: bool = False) -> None:
     """Show messages on `fd` as they come.
@@ -42,8 +45,8 @@ def _show_bars(messages: Iterable[dict[str, Any]], fd: int) -> None:
                 continue
             if message.get("stream"):
                 bars.line(str(message["stream"]).rstrip("\n"))
-            elif message.get("id") and "progressDetail" in message:
-                bars.take(message)
+            elif "progressDetail" in message:
+                bars.take({**message, "id": message.get("id") or ARCHIVE})
             else:
                 bars.line(_line(message))
     finally:
