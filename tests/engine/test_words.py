@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from sampan.engine.detach_keys import parse_detach_keys
-from sampan.engine.model import BindOptions, HostConfig, MountSpec, TmpfsOptions
+from sampan.engine.model import BindOptions, ContainerConfig, HostConfig, MountSpec, TmpfsOptions
 from sampan.engine.mounts import make_sources, oci_mount, parse_bind, parse_mounts
 from sampan.engine.names import checked_name, container_id, random_name
 from sampan.engine.signals import signal_number
-from sampan.errors import InvalidArgument, Unsupported
+from sampan.errors import InvalidArgument
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,6 @@ def test_binds(text: str, source: str, destination: str, rw: bool, propagation: 
 @pytest.mark.parametrize(
     ("text", "kind", "match"),
     [
-        ("/only", Unsupported, "anonymous volumes are not built yet"),
-        ("name:/b", Unsupported, "named volumes are not built yet"),
         ("/a:/b:nosuch", InvalidArgument, "invalid mode: nosuch"),
         ("/a:b", InvalidArgument, "must be absolute"),
         ("/a:/", InvalidArgument, "destination can't be '/'"),
@@ -120,14 +118,14 @@ def test_mounts_are_ordered_and_unique(tmp_path: Any) -> None:
             )
         ],
     )
-    mounts = parse_mounts(host)
+    mounts = parse_mounts(ContainerConfig(), host)
     assert [mount.destination for mount in mounts] == ["/a", "/z", "/a/b", "/a/b/c"]
     assert oci_mount(mounts[1])["options"][3:] == ["size=4096", "mode=700"]
     make_sources(mounts, host)
     assert (tmp_path / "new").is_dir()
     host.tmpfs = {"/a": ""}
     with pytest.raises(InvalidArgument, match="Duplicate mount point: /a"):
-        parse_mounts(host)
+        parse_mounts(ContainerConfig(), host)
 
 
 @pytest.mark.parametrize(
@@ -150,10 +148,10 @@ def test_mounts_are_ordered_and_unique(tmp_path: Any) -> None:
 def test_bad_mounts(spec: MountSpec, match: str) -> None:
     """`--mount` does not make sources, and says what is wrong."""
     with pytest.raises(InvalidArgument, match=match):
-        parse_mounts(HostConfig(mounts=[spec]))
+        parse_mounts(ContainerConfig(), HostConfig(mounts=[spec]))
 
 
 def test_bad_tmpfs() -> None:
     """A tmpfs option that is none is refused."""
     with pytest.raises(InvalidArgument, match='invalid tmpfs option \\["color=red"\\]'):
-        parse_mounts(HostConfig(tmpfs={"/a": "color=red"}))
+        parse_mounts(ContainerConfig(), HostConfig(tmpfs={"/a": "color=red"}))
