@@ -152,6 +152,24 @@ def test_the_registry_is_busy_for_a_moment(
     expect_pushed(registry, push(own_sampan, name))
 
 
+def test_a_registry_that_does_not_know_oci(
+    own_sampan: SampanEngine, registry: Registry, proxy: FaultyProxy, name: str
+) -> None:
+    """An image that was loaded is pushed as dockerd would, in Docker's media types."""
+    error = {"code": "MANIFEST_INVALID", "message": "manifest invalid"}
+    body = json.dumps({"errors": [error]}).encode()
+    refusal = Answer(400, {"Content-Type": "application/json"}, body)
+    proxy.fault(refusal, method="PUT", path="/manifests/")
+    messages = push(own_sampan, name)
+    expect_pushed(registry, messages)
+    kind = registry.manifest("team/app", "1").headers["content-type"]
+    assert kind == "application/vnd.docker.distribution.manifest.v2+json"
+    proxy.fault(refusal, method="PUT", path="/manifests/", times=None)
+    own_sampan.post(f"/images/{name}:1/tag", repo=name, tag="2")
+    failed = own_sampan.request("POST", f"/images/{name}/push", query={"tag": "2"})
+    assert b"manifest invalid: manifest invalid" in failed.body
+
+
 def test_a_registry_that_confuses_digests(
     own_sampan: SampanEngine, registry: Registry, proxy: FaultyProxy, name: str
 ) -> None:

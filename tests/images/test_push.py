@@ -441,6 +441,40 @@ class TestPlainLayers:
         await push(world, REPOSITORY)
 
 
+class TestRegistriesWithoutOCITypes:
+    async def test_what_was_made_here_is_pushed_in_dockers_types(
+        self, world: ImageWorld, fake: FakeRegistries
+    ) -> None:
+        fake.refused_types = {media_types.OCI_MANIFEST}
+        await world.load(docker_archive(MADE, f"{REPOSITORY}:1", f"{REPOSITORY}:2"))
+        messages = await push(world, REPOSITORY)
+        kind, data = fake.manifests["team/app"]["1"]
+        assert kind == json.loads(data)["mediaType"] == media_types.DOCKER_MANIFEST
+        assert {layer["mediaType"] for layer in json.loads(data)["layers"]} == {
+            media_types.DOCKER_LAYER_GZIP
+        }
+        assert messages[-1]["aux"]["Digest"] == digest_of(data)
+        image = world.images.resolve(MADE.id)
+        assert image.repo_digests == [f"{REPOSITORY}@{digest_of(data)}"]
+        assert image.record.manifest_digest == digest_of(data) and len(world.blobs()) == 5
+        world.reopen()
+        fake.calls.clear()
+        await push(world, REPOSITORY, "2")
+        assert fake.manifests["team/app"]["2"] == (kind, data) and not fake.asked("upload")
+
+    @pytest.mark.parametrize("made_here", [True, False])
+    async def test_another_refusal_is_told(
+        self, world: ImageWorld, fake: FakeRegistries, made_here: bool
+    ) -> None:
+        fake.refused_types = {media_types.OCI_MANIFEST, media_types.DOCKER_MANIFEST}
+        archive = docker_archive if made_here else oci_archive
+        await world.load(archive(make_image([layer(10)]), f"{REPOSITORY}:1"))
+        with pytest.raises(RegistryFailure, match=r"manifest invalid: no manifest\.v1"):
+            await push(world, REPOSITORY)
+        assert len(fake.asked("manifest")) == (2 if made_here else 1)
+        assert world.images.resolve(f"{REPOSITORY}:1").repo_digests == []
+
+
 class TestTogether:
     async def test_so_many_at_once(self, world: ImageWorld, fake: FakeRegistries) -> None:
         many = make_image([layer(10 + number, seed=number) for number in range(9)])

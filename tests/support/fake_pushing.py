@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from sampan.errors import NotFound
+from sampan.images.distribution.failures import RegistryFailure
 from sampan.images.distribution.settings import RegistrySettings
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest, digest_of
@@ -17,7 +18,8 @@ class FakeRegistries:
     """Blobs and manifests by repository path; `calls` is what was asked, in order.
 
     `failures` are raised by the next uploads, one each; `unmountable` are paths that nothing is
-    mounted from, `mount_failure` is raised instead; uploads wait while `gate` is closed.
+    mounted from, `mount_failure` is raised instead; manifests of `refused_types` are refused;
+    uploads wait while `gate` is closed.
     """
 
     def __init__(self) -> None:
@@ -28,6 +30,7 @@ class FakeRegistries:
         self.credentials: list[Any] = []
         self.failures: list[Exception] = []
         self.unmountable: set[str] = set()
+        self.refused_types: set[str] = set()
         self.mount_failure: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
@@ -110,5 +113,7 @@ class FakeRepository:
 
     async def put_manifest(self, wanted: str, media_type: str, data: bytes) -> Digest:
         self._call("manifest", wanted)
+        if media_type in self._owner.refused_types:
+            raise RegistryFailure(f"manifest invalid: no {media_type.partition('image.')[2]}")
         self._owner.manifests.setdefault(self._path, {})[wanted] = (media_type, data)
         return digest_of(data)

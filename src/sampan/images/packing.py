@@ -56,8 +56,8 @@ class Packer:
         Raises:
             Unavailable: the disk is full.
         """
-        manifest = self._own_plain(image)
-        if manifest is None:
+        manifest = self.own_manifest(image)
+        if manifest is None or not any(_is_plain(layer) for layer in manifest.layers):
             yield
             return
         # One hold keeps what there is, the other what is being made.
@@ -70,25 +70,31 @@ class Packer:
                 await asyncio.wait((settling,))
                 settling.result()
 
-    async def _pack(self, image: Image, manifest: Manifest, report: Progress) -> None:
-        layers = await self._layers(image, manifest, report)
-        data = encode_manifest(manifest.config, layers)
-        digest = self.content.put(data)
-        described = Descriptor(media_type=media_types.OCI_MANIFEST, digest=digest, size=len(data))
-        await asyncio.to_thread(self.content.sync)
-        if self._register.catalog.by_id(image.id) is image:  # it may have been removed meanwhile
-            self._register.repack(image, described)
-
-    def _own_plain(self, image: Image) -> Manifest | None:
-        """The image's manifest, if it was written here, nobody else knows it, and it has plain
-        layers."""
+    def own_manifest(self, image: Image) -> Manifest | None:
+        """The image's manifest, if it was written here and nobody else knows it."""
         if image.repo_digests:
             return None
         data = self.content.read(Digest(image.record.manifest_digest))
         manifest = parse_manifest(data)
-        if not any(_is_plain(layer) for layer in manifest.layers):
-            return None
         return manifest if encode_manifest(manifest.config, manifest.layers) == data else None
+
+    async def replace(self, image: Image, what: str, media_type: str, data: bytes) -> None:
+        """Give an image another manifest of the same blobs, as safely as `packed` does."""
+        with self._register.hold(what, images=[image]), self._register.hold(what):
+            await self._adopt(image, media_type, data)
+            await asyncio.to_thread(self.content.sync)
+
+    async def _pack(self, image: Image, manifest: Manifest, report: Progress) -> None:
+        layers = await self._layers(image, manifest, report)
+        data = encode_manifest(manifest.config, layers)
+        await self._adopt(image, media_types.OCI_MANIFEST, data)
+
+    async def _adopt(self, image: Image, media_type: str, data: bytes) -> None:
+        digest = self.content.put(data)
+        described = Descriptor(media_type=media_type, digest=digest, size=len(data))
+        await asyncio.to_thread(self.content.sync)
+        if self._register.catalog.by_id(image.id) is image:  # it may have been removed meanwhile
+            self._register.repack(image, described)
 
     async def _layers(self, image: Image, manifest: Manifest, report: Progress) -> list[Descriptor]:
         """The manifest's layers, none of them plain."""

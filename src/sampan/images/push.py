@@ -24,9 +24,10 @@ from sampan.images.packing import Packer
 from sampan.images.progress import Progress
 from sampan.images.register import Register
 from sampan.images.uploads import ALREADY_THERE, Target, Uploads
+from sampan.oci import media_types
 from sampan.oci.descriptor import Descriptor, Platform, matches, parse_platform
-from sampan.oci.digest import DiffID, Digest, short_id
-from sampan.oci.manifest import parse_manifest
+from sampan.oci.digest import DiffID, Digest, digest_of, short_id
+from sampan.oci.manifest import in_docker_types, parse_manifest
 from sampan.oci.reference import Reference, is_tag, parse_reference
 
 _LATELY_NS = 600 * 10**9
@@ -83,7 +84,10 @@ class Pusher:
             what = f"push {named.familiar}"
             async with self._packer.packed(image, what, report):
                 with self._register.hold(what, images=[image]):
-                    await self._push(target, named, image, report)
+                    plan = self._plan(target, named, image)
+                    plan = await self._push(plan, image, what, report)
+            report(progress.status(plan.told))
+            report(plan.result())
         self._register.tell_pushed(reference, images[0][1])
 
     def _check_platform(self, reference: Reference, wanted: Platform) -> None:
@@ -107,21 +111,45 @@ class Pusher:
             raise NotFound(f"tag does not exist: {reference.familiar}")
         return chosen
 
-    async def _push(self, target: Target, named: Reference, image: Image, report: Progress) -> None:
+    def _plan(self, target: Target, named: Reference, image: Image) -> _Plan:
         data = self._content.read(Digest(image.record.manifest_digest))
-        plan = _Plan(target, named, image, data)
+        return _Plan(target, named, image, image.record.manifest_media_type, data)
+
+    async def _push(self, plan: _Plan, image: Image, what: str, report: Progress) -> _Plan:
+        """Push one tag; returns what it is in the registry now."""
         for _, label in reversed(plan.layers):
             report(progress.step("Preparing", label))
         if self._seen_lately(plan) and await plan.stands():
             for _, label in reversed(plan.layers):
                 report(progress.step(ALREADY_THERE, label))
-        else:
-            if not await self._put_blobs(plan, report):
-                await target.repository.put_manifest(plan.tag, plan.media_type, data)
-            if self._catalog.by_id(image.id) is image:  # it may have been removed meanwhile
-                self._register.pushed(image, plan.by_digest)
-        report(progress.status(f"{plan.tag}: digest: {plan.by_digest.digest} size: {len(data)}"))
-        report(plan.result())
+            return plan
+        if not await self._put_blobs(plan, report):
+            plan = await self._put_manifest(plan, image, what)
+        if self._catalog.by_id(image.id) is image:  # it may have been removed meanwhile
+            self._register.pushed(image, plan.by_digest)
+        return plan
+
+    async def _put_manifest(self, plan: _Plan, image: Image, what: str) -> _Plan:
+        """The manifest into the repository.
+
+        A registry that knows no OCI types refuses it. One that was written here and that nobody
+        has seen is then pushed, and kept, in Docker's types.
+        """
+        try:
+            await plan.put()
+        except RegistryFailure as refusal:
+            own = self._packer.own_manifest(image)
+            data = in_docker_types(own) if own is not None else None
+            if data is None or refusal.message.startswith(_AUTH_REASONS):
+                raise
+            other = _Plan(plan.target, plan.named, image, media_types.DOCKER_MANIFEST, data)
+            try:
+                await other.put()
+            except RegistryFailure:
+                raise refusal from None  # it was not that
+            await self._packer.replace(image, what, other.media_type, data)
+            return other
+        return plan
 
     def _seen_lately(self, plan: _Plan) -> bool:
         """Whether the repository had all layers so lately that its word for the manifest is enough.
@@ -163,16 +191,22 @@ class _Plan:
     """What one tag is in the repository: its manifest, and the layers bottom first with what docker
     calls them."""
 
-    def __init__(self, target: Target, named: Reference, image: Image, data: bytes) -> None:
+    def __init__(
+        self, target: Target, named: Reference, image: Image, media_type: str, data: bytes
+    ) -> None:
         self.target = target
+        self.named = named
         self.tag = named.tag or ""
         self.manifest = parse_manifest(data)
-        self.media_type = self.manifest.media_type or image.record.manifest_media_type
+        self.media_type = self.manifest.media_type or media_type
         self.layers = _labelled(self.manifest.layers, image.layers)
-        digest = Digest(image.record.manifest_digest)
-        self.by_digest = Reference(target.name.domain, target.name.path, None, digest)
-        self._size = len(data)
+        self.by_digest = Reference(target.name.domain, target.name.path, None, digest_of(data))
+        self._data = data
         self._was_there = self.by_digest in image.references
+
+    async def put(self) -> None:
+        """Write the manifest under the tag."""
+        await self.target.repository.put_manifest(self.tag, self.media_type, self._data)
 
     async def stands(self) -> bool:
         """Whether the tag is this manifest already; asked where it was pushed or pulled before."""
@@ -184,9 +218,14 @@ class _Plan:
             return False  # it is sent then, and what is wrong is told by that
         return found.digest == self.by_digest.digest
 
+    @property
+    def told(self) -> str:
+        """For people, what became of it."""
+        return f"{self.tag}: digest: {self.by_digest.digest} size: {len(self._data)}"
+
     def result(self) -> dict[str, Any]:
         """For programs: what docker's clients read the digest from."""
-        result = {"Tag": self.tag, "Digest": self.by_digest.digest, "Size": self._size}
+        result = {"Tag": self.tag, "Digest": self.by_digest.digest, "Size": len(self._data)}
         return {"progressDetail": {}, "aux": result}
 
 

@@ -48,3 +48,28 @@ def encode_manifest(config: Descriptor, layers: list[Descriptor]) -> bytes:
         schema_version=2, media_type=media_types.OCI_MANIFEST, config=config, layers=layers
     )
     return msgspec.json.encode(manifest)
+
+
+def in_docker_types(manifest: Manifest) -> bytes | None:
+    """The raw bytes of the same manifest as Docker's schema 2, for registries that do not know
+    OCI's types; None where Docker has no type for a layer (zstd)."""
+    layers = [_DOCKER_LAYERS.get(layer.media_type) for layer in manifest.layers]
+    if None in layers:
+        return None
+    docker = Manifest(
+        schema_version=2,
+        media_type=media_types.DOCKER_MANIFEST,
+        config=_of_type(manifest.config, media_types.DOCKER_CONFIG),
+        layers=[_of_type(x, kind) for x, kind in zip(manifest.layers, layers, strict=True) if kind],
+    )
+    return msgspec.json.encode(docker)
+
+
+_DOCKER_LAYERS = {
+    media_types.OCI_LAYER: media_types.DOCKER_LAYER,
+    media_types.OCI_LAYER_GZIP: media_types.DOCKER_LAYER_GZIP,
+}
+
+
+def _of_type(descriptor: Descriptor, media_type: str) -> Descriptor:
+    return Descriptor(media_type=media_type, digest=descriptor.digest, size=descriptor.size)
