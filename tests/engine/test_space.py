@@ -65,7 +65,22 @@ def test_why(own_sampan: SampanEngine, sampan_cli: DockerCLI) -> None:
     assert why(engine, "box")["Bytes"] > 0
     assert why(engine, f"{engine.data_root}/active/{container}/upper")["Id"] == container
     assert why(engine, f"{engine.data_root}/engine.db-wal")["Kind"] == "engine"
-    assert engine.get("/system/df/why", object="nope").status == 404
+    bad = [
+        "nope",
+        "/",
+        "/etc/passwd",
+        f"{engine.data_root}/../x",
+        "sha256:",
+        "\0",
+        "a" * 5000,
+        "host",
+    ]
+    answers = {text[:20]: engine.get("/system/df/why", object=text).status for text in bad}
+    assert answers.pop("host") == 200 and set(answers.values()) == {404}, answers
+    link = f"{engine.data_root}/layers/{shared[7:]}/fs/bin/sh"
+    assert os.path.islink(link) and why(engine, link)["Id"] == shared
+    missing = f"{engine.data_root}/blobs/sha256/{'0' * 64}"
+    assert engine.get("/system/df/why", object=missing).status == 404
     assert engine.get("/system/df/why").status == 400
     told = sampan_cli("system", "df", "--why", "box").out
     assert told.startswith(f"container {container} (box): ") and "it runs" in told

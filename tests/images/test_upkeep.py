@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 
 import pytest
 
-from sampan.errors import InvalidArgument
+from sampan.errors import Conflict, InvalidArgument
 from sampan.images.upkeep import PARTIAL_KEPT_S
 from sampan.oci.digest import Digest, digest_of
 from support.images import ImageWorld
@@ -57,7 +58,7 @@ async def test_what_came_back_is_what_the_disk_has_again(world: ImageWorld) -> N
     await add(world, "one", "two")
     upkeep = world.images.upkeep
     before = upkeep.space.total()
-    done, freed = upkeep.prune({"dangling": ["false"], "label": ["name=one"]})
+    done, freed = await upkeep.prune({"dangling": ["false"], "label": ["name=one"]})
     assert done[0] == {"Untagged": "one:1"}
     assert [list(item) for item in done] == [["Untagged"], ["Deleted"], ["Deleted"]]
     assert freed == before - upkeep.space.total()
@@ -150,12 +151,13 @@ async def test_prune_takes_what_has_no_name_and_no_container(world: ImageWorld) 
     assert len(world.images) == 3
     nameless = [image for image in world.images.list(all=True, filters={}) if not image.repo_tags]
     world.users[nameless[0].id] = [("c" * 64, False)]
-    done, freed = world.images.upkeep.prune({})
+    done, freed = await world.images.upkeep.prune({})
     assert {"Deleted": nameless[1].id} in done and freed > 20_000
     assert len(world.images) == 2
     world.users.clear()
-    assert world.images.upkeep.prune({"dangling": ["true"]})[1] > 20_000
-    assert world.images.upkeep.prune({"until": ["1h"], "dangling": ["false"]})[0] != []  # of 2023
+    assert (await world.images.upkeep.prune({"dangling": ["true"]}))[1] > 20_000
+    old = {"until": ["1h"], "dangling": ["false"]}  # the images say that they are of 2023
+    assert (await world.images.upkeep.prune(old))[0] != []
     assert world.blobs() == set()
 
 
@@ -163,12 +165,12 @@ async def test_filters_of_prune(world: ImageWorld) -> None:
     await add(world, "one", "two")
     prune = world.images.upkeep.prune
     everything = {"dangling": ["false"]}
-    assert prune({**everything, "label": ["nope"]}) == ([], 0)
-    assert prune({**everything, "label!": ["name"]}) == ([], 0)
-    assert prune({**everything, "until": ["2020-01-01T00:00:00Z"]}) == ([], 0)
-    assert prune({}) == ([], 0)
+    assert await prune({**everything, "label": ["nope"]}) == ([], 0)
+    assert await prune({**everything, "label!": ["name"]}) == ([], 0)
+    assert await prune({**everything, "until": ["2020-01-01T00:00:00Z"]}) == ([], 0)
+    assert await prune({}) == ([], 0)
     assert world.tags() == ["one:1", "two:1"]
-    prune({**everything, "label!": ["name=one"]})
+    await prune({**everything, "label!": ["name=one"]})
     assert world.tags() == ["one:1"]
 
 
@@ -181,9 +183,27 @@ async def test_filters_of_prune(world: ImageWorld) -> None:
         ({"until": ["1h", "2h"]}, "more than one until filter specified"),
     ],
 )
-def test_refused_filters(world: ImageWorld, filters: dict[str, list[str]], message: str) -> None:
+async def test_refused_filters(
+    world: ImageWorld, filters: dict[str, list[str]], message: str
+) -> None:
     with pytest.raises(InvalidArgument, match=message):
-        world.images.upkeep.prune(filters)
+        await world.images.upkeep.prune(filters)
+
+
+async def test_one_prune_at_a_time_and_others_between(world: ImageWorld) -> None:
+    """What comes into use while a prune is under way stays."""
+    await add(world, "one", "two", "three")
+    prune = world.images.upkeep.prune
+    first = asyncio.ensure_future(prune({"dangling": ["false"]}))
+    await asyncio.sleep(0)
+    assert len(world.images) == 2
+    with pytest.raises(Conflict, match="already running"):
+        await prune({})
+    kept = next(iter(world.images.list(all=True, filters={})))
+    world.users[kept.id] = [("c" * 64, True)]
+    await first
+    assert world.images.list(all=True, filters={}) == [kept]
+    assert (await prune({}))[0] == []
 
 
 # -- The budget ------------------------------------------------------------------------------------

@@ -76,14 +76,21 @@ class DiskSpace:
         Raises:
             NotFound: the text names nothing that takes space here.
         """
-        path = os.path.realpath(wanted) if wanted.startswith("/") else ""
-        root = os.path.realpath(self._root)
-        if path == root:
+        below = self._below_root(wanted)
+        if below == "":
             return {"Objects": [], "Account": await self.account()}
-        if path.startswith(f"{root}/"):
-            owner = owner_of(os.path.relpath(path, root))
-            return {"Objects": [await self._holders.of_owner(owner, wanted)]}
+        if below is not None:
+            return {"Objects": [await self._holders.of_owner(owner_of(below), wanted)]}
         return {"Objects": await self._holders.of_name(wanted)}
+
+    def _below_root(self, text: str) -> str | None:
+        """An absolute path relative to the data root; None for anything else. Links below it are
+        not followed: they belong to what they lie in."""
+        path = os.path.normpath(text) if text.startswith("/") else ""
+        for root in (self._root, os.path.realpath(self._root)):
+            if path == root or path.startswith(f"{root}/"):
+                return path[len(root) + 1 :]
+        return None
 
     def _is_needed(self, owner: Owner, needed_layers: set[ChainID]) -> bool:
         register, content = self._upkeep.register, self._upkeep.content

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 from sampan.content.store import ContentStore
-from sampan.errors import InvalidArgument, SampanError
+from sampan.errors import Conflict, InvalidArgument, SampanError
 from sampan.images import budget
 from sampan.images.catalog import Catalog
 from sampan.images.image import Image
@@ -44,6 +45,7 @@ class Upkeep:
         self.space = Space(catalog, register.needs, snapshots.layers)
         self._catalog = catalog
         self._in_use = in_use
+        self._pruning = False
         register.after_hold = self._after_hold
 
     def tidy(self) -> None:
@@ -51,23 +53,40 @@ class Upkeep:
         self.drop_old_partials()
         self.trim()
 
-    def prune(self, filters: Mapping[str, Sequence[str]]) -> tuple[list[dict[str, str]], int]:
+    async def prune(self, filters: Mapping[str, Sequence[str]]) -> tuple[list[dict[str, str]], int]:
         """Remove the images that the filters choose and no container uses.
 
         Returns what was done (`{"Untagged": name}`, `{"Deleted": digest}`) and the bytes of layers
-        and blobs that came back.
+        and blobs that came back. Other requests are answered between two images.
 
         Raises:
             InvalidArgument: a filter is unknown, or its value.
+            Conflict: another prune is under way.
         """
-        before = self.register.let_go_bytes
+        if self._pruning:
+            raise Conflict("a prune operation is already running")
+        self._pruning = True
         done: list[dict[str, str]] = []
-        while chosen := prunable(self._catalog, filters, self._needed()):
-            for image in chosen:
-                done += self._remove(image)
-        if done:
+        freed = 0
+        try:
+            while chosen := prunable(self._catalog, filters, self._needed()):
+                for image in chosen:
+                    removed, given_back = self._remove_unneeded(image)
+                    done += removed
+                    freed += given_back
+                    await asyncio.sleep(0)
+        finally:
+            self._pruning = False
             self.register.publish()
-        return done, self.register.let_go_bytes - before
+        return done, freed
+
+    def _remove_unneeded(self, image: Image) -> tuple[list[dict[str, str]], int]:
+        """Remove an image, unless it went or came into use since it was chosen."""
+        if self._catalog.by_id(image.id) is not image or self._needed()(image):
+            return [], 0
+        before = self.register.let_go_bytes
+        removed = self._remove(image)
+        return removed, self.register.let_go_bytes - before
 
     def trim(self) -> list[Image]:
         """Remove images, least recently used first, until the budget is kept; return them."""

@@ -73,7 +73,7 @@ class SpaceRoutes:
         return answers.document(await self._engine.space.account())
 
     async def prune_images(self, call: Call) -> web.StreamResponse:
-        done, freed = self._upkeep.prune(call.filters())
+        done, freed = await self._upkeep.prune(call.filters())
         self._engine.events.emit("image", "prune", "", {"reclaimed": str(freed)})
         return answers.document({"ImagesDeleted": done or None, "SpaceReclaimed": freed})
 
