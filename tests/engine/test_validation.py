@@ -54,6 +54,37 @@ MACHINE = Machine(cpus=2, cpuset_cpus="0-1", cpuset_mems="0")
         ({}, {"ipc_mode": "x"}, "invalid IPC mode: x"),
         ({}, {"pid_mode": "x"}, "invalid PID mode: x"),
         ({}, {"device_cgroup_rules": ["x"]}, "invalid device cgroup rule format: 'x'"),
+        ({}, {"restart_policy": RestartPolicy(name="x")}, "invalid restart policy 'x'"),
+        (
+            {},
+            {"restart_policy": RestartPolicy(name="always", maximum_retry_count=3)},
+            "maximum retry count cannot be used with restart policy 'always'",
+        ),
+        (
+            {},
+            {"restart_policy": RestartPolicy(name="on-failure", maximum_retry_count=-1)},
+            "maximum retry count cannot be negative",
+        ),
+        (
+            {},
+            {"restart_policy": RestartPolicy(name="always"), "auto_remove": True},
+            "can't create 'AutoRemove' container with restart policy",
+        ),
+        (
+            {"healthcheck": HealthConfig(test=["CMD", "true"], interval=1)},
+            {},
+            "Interval in Healthcheck cannot be less than 1ms",
+        ),
+        (
+            {"healthcheck": HealthConfig(test=["CMD", "true"], start_period=-1)},
+            {},
+            "StartPeriod in Healthcheck cannot be less than 1ms",
+        ),
+        (
+            {"healthcheck": HealthConfig(test=["CMD", "true"], retries=-1)},
+            {},
+            "Retries in Healthcheck cannot be negative",
+        ),
     ],
 )
 def test_refused(config: dict[str, Any], host: dict[str, Any], text: str) -> None:
@@ -65,7 +96,6 @@ def test_refused(config: dict[str, Any], host: dict[str, Any], text: str) -> Non
 ASKING: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "HostConfig.PortBindings": ({}, {"port_bindings": {"80/tcp": [PortBinding(host_port="1")]}}),
     "HostConfig.PublishAllPorts": ({}, {"publish_all_ports": True}),
-    "HostConfig.RestartPolicy": ({}, {"restart_policy": RestartPolicy(name="always")}),
     "HostConfig.VolumesFrom": ({}, {"volumes_from": ["x"]}),
     "HostConfig.VolumeDriver": ({}, {"volume_driver": "x"}),
     "HostConfig.Links": ({}, {"links": ["x:y"]}),
@@ -73,7 +103,6 @@ ASKING: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "HostConfig.StorageOpt": ({}, {"storage_opt": {"size": "1G"}}),
     "HostConfig.Cgroup": ({}, {"cgroup": "container:x"}),
     "Volumes": ({"volumes": {"/data": {}}}, {}),
-    "Healthcheck": ({"healthcheck": HealthConfig(test=["CMD", "true"])}, {}),
 }
 
 
@@ -159,3 +188,18 @@ def test_fill_in() -> None:
     other = HostConfig(privileged=True, masked_paths=["/proc/keys"])
     fill_in(other, cgroup_version=2)
     assert (other.cgroupns_mode, other.masked_paths) == ("host", None)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        RunDefaults(cmd=["a\0"]),
+        RunDefaults(cmd=["a"], env=["A=\0"]),
+        RunDefaults(cmd=["a"], working_dir="/\0"),
+        RunDefaults(cmd=["a"], user="\0"),
+        RunDefaults(cmd=["a"], volumes={"/\0": {}}),
+    ],
+)
+def test_an_image_with_nul(image: RunDefaults) -> None:
+    with pytest.raises(InvalidArgument, match="a NUL byte"):
+        merge_image(ContainerConfig(), image)

@@ -86,10 +86,21 @@ def _check_config(config: ContainerConfig) -> None:
     for entry in config.env:
         if not entry or entry.startswith("="):
             raise InvalidArgument(f"invalid environment variable: {entry}")
+    _refuse_nul(config)
+    check_config(config.healthcheck)
+    if config.stop_signal:
+        signal_number(config.stop_signal)
+    if config.stop_timeout is not None and config.stop_timeout < -1:
+        raise InvalidArgument(f"invalid stop timeout: {config.stop_timeout}")
+
+
+def _refuse_nul(config: ContainerConfig) -> None:
+    """The kernel takes no text with a NUL in it, neither the client's nor the image's."""
     texts = [
         *config.env,
         *as_list(config.cmd),
         *as_list(config.entrypoint),
+        *(config.volumes or ()),
         config.hostname,
         config.domainname,
         config.user,
@@ -97,11 +108,6 @@ def _check_config(config: ContainerConfig) -> None:
     ]
     if any("\0" in text for text in texts):
         raise InvalidArgument("a NUL byte cannot be part of a process's arguments or environment")
-    check_config(config.healthcheck)
-    if config.stop_signal:
-        signal_number(config.stop_signal)
-    if config.stop_timeout is not None and config.stop_timeout < -1:
-        raise InvalidArgument(f"invalid stop timeout: {config.stop_timeout}")
 
 
 def _check_modes(config: ContainerConfig, host: HostConfig) -> None:
@@ -169,7 +175,7 @@ def merge_image(config: ContainerConfig, image: RunDefaults) -> ContainerConfig:
     An entrypoint from the client drops the image's command. `[""]` as entrypoint means none.
 
     Raises:
-        InvalidArgument: there is nothing to run.
+        InvalidArgument: there is nothing to run, or a text has a NUL in it.
     """
     entrypoint, command = as_list(config.entrypoint), as_list(config.cmd)
     if not entrypoint and config.entrypoint is None:
@@ -191,6 +197,7 @@ def merge_image(config: ContainerConfig, image: RunDefaults) -> ContainerConfig:
     config.shell = config.shell or image.shell
     config.on_build = config.on_build or image.on_build
     config.healthcheck = merged(config.healthcheck, _preset_check(image))
+    _refuse_nul(config)
     return config
 
 
