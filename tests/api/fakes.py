@@ -63,6 +63,7 @@ class FakeImages:
     def __init__(self) -> None:
         self.received = b""
         self.pushed: tuple[str, dict[str, Any]] = ("", {})
+        self.pulled: tuple[str, dict[str, Any]] = ("", {})
         self.upkeep = SimpleNamespace()
 
     def resolve(self, reference: str) -> FakeImage:
@@ -105,6 +106,17 @@ class FakeImages:
     ) -> None:
         self.pushed = (reference, options)
         progress({"status": f"The push refers to repository [{reference}]"})
+
+    async def pull(
+        self, reference: str, *, progress: Callable[[dict[str, Any]], None], **options: Any
+    ) -> list[FakeImage]:
+        self.pulled = (reference, options)
+        if reference == "nosuch":
+            raise NotFound("manifest for nosuch:latest not found: manifest unknown")
+        progress({"status": "Pulling from library/busybox", "id": "latest"})
+        if reference == "broken":
+            raise InvalidArgument("filesystem layer verification failed")
+        return [FakeImage("busybox")]
 
     async def import_(self, chunks: AsyncIterator[bytes], **options: Any) -> FakeImage:
         async for chunk in chunks:

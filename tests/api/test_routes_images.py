@@ -68,6 +68,23 @@ async def test_what_is_not_built_is_said(api: Api) -> None:
     assert (await api.ask("GET", "/images/a/attestations"))[0] == 501
 
 
+async def test_pull(api: Api) -> None:
+    status, answer = await api.ask(
+        "POST", "/images/create?fromImage=a/b&tag=c&platform=linux/arm64"
+    )
+    assert (status, answer["status"]) == (200, "Pulling from library/busybox")
+    assert api.engine.images.pulled == (
+        "a/b",
+        {"tag": "c", "platform": "linux/arm64", "credentials": None, "all_tags": True},
+    )
+    assert (await api.ask("POST", "/images/create?fromImage=nosuch"))[0] == 404
+    async with api.session.post("http://d/images/create?fromImage=broken") as broken:
+        assert broken.status == 200
+        last = (await broken.read()).splitlines()[-1]
+    text = "filesystem layer verification failed"
+    assert json.loads(last) == {"errorDetail": {"message": text}, "error": text}
+
+
 async def test_tag_and_remove(api: Api) -> None:
     assert await api.ask("POST", "/images/busybox/tag?repo=a&tag=b") == (201, None)
     assert await api.ask("DELETE", "/images/busybox") == (200, [{"Untagged": "busybox:latest"}])
