@@ -578,7 +578,7 @@ async def test_mirrors_are_asked_before_the_hub(
         assert (await repository.manifest("v1")).digest == put.digest
         assert first.count("library") == 1 and second.count("library") == 1
         assert not any(r.authorization for r in (*first.requests, *second.requests))
-        with pytest.raises(Unreachable, match=r'^Get "http://127\.0\.0\.1:1/v2/": '):
+        with pytest.raises(Unreachable, match=r'^Get "https://127\.0\.0\.1:1/v2/": '):
             await repository.manifest("v2")
         # A push goes to the Hub itself, and other registries have no mirrors.
         second.reset()

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from aiohttp.resolver import ThreadedResolver
 
 from images.distribution.conftest import Open
 from images.distribution.test_repository import put_manifest, read
@@ -132,6 +133,28 @@ async def test_insecure_by_the_settings(
     settings.current = RegistrySettings(insecure=(tls_registry.address, "127.0.0.0/8"))
     for one in (tls_registry, registry):
         assert (await open_repository(f"{one.address}/a").manifest("v1")).data
+
+
+async def test_a_name_keeps_the_addresses_that_it_was_judged_by(
+    registry: Registry, open_repository: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who answers DNS cannot make a registry insecure and then be that registry."""
+    put_manifest(registry, "a", "v1")
+    port = int(registry.address.rpartition(":")[2])
+    asked = []
+
+    async def resolve(
+        self: object, host: str, port: int = 0, **_: object
+    ) -> list[dict[str, object]]:
+        asked.append(host)
+        address = "127.0.0.1" if len(asked) == 1 else "203.0.113.1"
+        return [
+            {"hostname": host, "host": address, "port": port, "family": 2, "proto": 0, "flags": 4}
+        ]
+
+    monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
+    assert (await open_repository(f"registry.test:{port}/a").manifest("v1")).data
+    assert asked == ["registry.test"]
 
 
 @pytest.mark.usefixtures("strict")

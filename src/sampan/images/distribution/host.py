@@ -7,7 +7,6 @@ found is kept for some minutes, so most requests go out at once and with a valid
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -29,7 +28,7 @@ from sampan.images.distribution.failures import (
 )
 from sampan.images.distribution.settings import RegistrySettings, host_of
 from sampan.images.distribution.single_flight import SingleFlight
-from sampan.images.distribution.tokens import Asked, Token, Tokens
+from sampan.images.distribution.tokens import Asked, Tokens
 from sampan.images.distribution.transport import (
     Body,
     Request,
@@ -122,7 +121,8 @@ class Host:
         if self.is_mirror:  # they are the Hub's
             wanted = replace(wanted, credentials=None)
         site = await self.site()
-        url = wanted.url or URL(f"{site.base}{wanted.path}", encoded=True)
+        base = str(site.base).rstrip("/")
+        url = wanted.url or URL(f"{base}{wanted.path}", encoded=True)
         request = Request(
             wanted.method,
             url,
@@ -201,17 +201,8 @@ class Host:
         if of_scheme(challenges, "basic") is None:
             return ""
         if credentials is None or not credentials.username:
-            raise RegistryFailure(
-                f"{request.shown}: no basic auth credentials",
-                hint=None,
-            )
+            raise RegistryFailure(f"{request.shown}: no basic auth credentials")
         return credentials.basic
-
-    async def token(
-        self, credentials: Credentials, challenge: Challenge, request: Request
-    ) -> Token:
-        """A token for no scope, with an identity token if the server gives one: a login."""
-        return await self._tokens.get(Asked(request, challenge, (), credentials, offline=True))
 
     # -- Where it is ------------------------------------------------------------------------------
 
@@ -221,7 +212,9 @@ class Host:
             base = URL(self.place)
             domain = base.raw_authority
             return [(base, Security(domain, await self._may_be_insecure(domain)))]
-        domain = HUB if self.place == DEFAULT_DOMAIN else self.place
+        if self.place == DEFAULT_DOMAIN:
+            return [(URL(f"https://{HUB}"), Security(HUB, insecure=False))]
+        domain = self.place
         insecure = await self._may_be_insecure(domain)
         security = Security(domain, insecure)
         return [
@@ -253,12 +246,14 @@ class Host:
         settings = self._settings()
         if settings.names_insecure(domain):
             return True
-        loop = asyncio.get_running_loop()
+        host, resolver = host_of(domain), self.transport.resolver
         try:
-            found = await loop.getaddrinfo(host_of(domain), None, type=1)
-            return settings.holds_insecure([ipaddress.ip_address(item[4][0]) for item in found])
-        except (OSError, ValueError, UnicodeError):
+            addresses = await resolver.addresses(host)
+        except (OSError, ValueError):
             return False
+        insecure = settings.holds_insecure(addresses)
+        resolver.pin(host, addresses if insecure else ())
+        return insecure
 
 
 async def patiently(work: Callable[[], Awaitable[Result]]) -> Result:

@@ -20,6 +20,7 @@ import sampan
 from sampan.images.distribution.failures import RegistryFailure
 from sampan.images.distribution.network_failures import failure_of_network
 from sampan.images.distribution.proxies import proxy_for
+from sampan.images.distribution.resolving import Resolver
 from sampan.images.distribution.settings import RegistrySettings
 from sampan.images.distribution.trust import folder_of, make_context, state_of
 
@@ -81,7 +82,15 @@ class Transport:
     def __init__(self, settings: Callable[[], RegistrySettings]) -> None:
         self._settings = settings
         self._session: aiohttp.ClientSession | None = None
+        self._resolver: Resolver | None = None
         self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
+
+    @property
+    def resolver(self) -> Resolver:
+        """What finds hosts; it belongs to the loop that it is first used on."""
+        if self._resolver is None:
+            self._resolver = Resolver()
+        return self._resolver
 
     async def close(self) -> None:
         """End all connections."""
@@ -145,7 +154,7 @@ class Transport:
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=TCPConnector(limit=0, keepalive_timeout=30.0),
+                connector=TCPConnector(limit=0, keepalive_timeout=30.0, resolver=self.resolver),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 read_bufsize=READ_BUFFER_BYTES,
