@@ -64,7 +64,7 @@ class FakeImages:
         self.received = b""
         self.pushed: tuple[str, dict[str, Any]] = ("", {})
         self.pulled: tuple[str, dict[str, Any]] = ("", {})
-        self.upkeep = SimpleNamespace()
+        self.upkeep = SimpleNamespace(pin=lambda reference, pinned: self.resolve(reference))
 
     def resolve(self, reference: str) -> FakeImage:
         if reference in ("busybox", "busybox:latest", "registry.example/a/b:1", IMAGE_ID):
