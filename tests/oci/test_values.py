@@ -5,6 +5,8 @@ import json
 import pytest
 
 from sampan.errors import InvalidArgument
+from sampan.oci import media_types
+from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import (
     BadDigest,
     DiffID,
@@ -16,7 +18,7 @@ from sampan.oci.digest import (
 from sampan.oci.go_time import format_time, parse_duration, parse_time
 from sampan.oci.image_config import encode_image_config, parse_image_config
 from sampan.oci.index import parse_index
-from sampan.oci.manifest import parse_manifest
+from sampan.oci.manifest import encode_manifest, in_docker_types, parse_manifest
 
 
 @pytest.mark.parametrize(
@@ -141,3 +143,25 @@ def test_hostile_documents(data: bytes) -> None:
     for parse in (parse_manifest, parse_index, parse_image_config):
         with pytest.raises(InvalidArgument):
             parse(data)
+
+
+def test_a_manifest_in_dockers_types() -> None:
+    """The same blobs; where Docker has no type for one, there is none."""
+    digest = digest_of(b"")
+    config = Descriptor(media_type=media_types.OCI_CONFIG, digest=digest, size=2)
+    gzip, plain, zstd = (
+        Descriptor(media_type=kind, digest=digest, size=size)
+        for size, kind in enumerate(
+            media_types.LAYER_BY_COMPRESSION[c] for c in ("gzip", "", "zstd")
+        )
+    )
+    data = in_docker_types(parse_manifest(encode_manifest(config, [gzip, plain])))
+    assert data is not None
+    manifest = parse_manifest(data)
+    assert manifest.media_type == media_types.DOCKER_MANIFEST
+    assert [(d.media_type, d.size) for d in (manifest.config, *manifest.layers)] == [
+        (media_types.DOCKER_CONFIG, 2),
+        (media_types.DOCKER_LAYER_GZIP, 0),
+        (media_types.DOCKER_LAYER, 1),
+    ]
+    assert in_docker_types(parse_manifest(encode_manifest(config, [zstd]))) is None
