@@ -24,6 +24,9 @@ def test_every_status_has_a_row() -> None:
         ([Event.STARTED, Event.PAUSED, Event.UNPAUSED], Status.RUNNING),
         ([Event.STARTED, Event.PAUSED, Event.ENDED], Status.EXITED),
         ([Event.START_FAILED], Status.CREATED),
+        ([Event.STARTED, Event.RESTART_DUE, Event.STARTED], Status.RUNNING),
+        ([Event.STARTED, Event.RESTART_DUE, Event.RESTART_DROPPED], Status.EXITED),
+        ([Event.STARTED, Event.ENDED, Event.RESTART_DUE, Event.START_FAILED], Status.EXITED),
         ([Event.STARTED, Event.ENDED, Event.REMOVAL, Event.REMOVAL_FAILED], Status.DEAD),
     ],
 )

@@ -61,6 +61,7 @@ def test_select_by_ancestor() -> None:
         ({"nosuch": ["1"]}, "invalid filter 'nosuch'"),
         ({"status": ["sleeping"]}, "invalid filter 'status=sleeping'"),
         ({"exited": ["one"]}, "invalid filter 'exited=one'"),
+        ({"health": ["fine"]}, "Unrecognised filter value for health: fine"),
         ({"since": ["ghost"]}, "No such container: ghost"),
         ({"name": ["("]}, "invalid filter 'name=\\(': "),
     ],
