@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from isal import isal_zlib
@@ -171,13 +171,15 @@ class _Compression:
     def _work(self) -> None:
         engine = isal_zlib.compressobj(_LEVEL, wbits=_GZIP)
         while (piece := self._pieces.get()) is not None:
-            if self._failure is None:
-                self._attempt(engine.compress(piece))
-        if self._failure is None:
-            self._attempt(engine.flush())
+            self._attempt(engine.compress, piece)
+        self._attempt(engine.flush)
 
-    def _attempt(self, data: bytes) -> None:
+    def _attempt(self, make: Callable[..., bytes], *given: bytes) -> None:
+        """Write what `make` makes, unless something went wrong before: then only the queue is emptied,
+        as who fills it would wait for ever."""
+        if self._failure is not None:
+            return
         try:
-            self._writer.write(data)
-        except OSError as error:
+            self._writer.write(make(*given))
+        except (OSError, MemoryError) as error:
             self._failure = error
