@@ -189,3 +189,26 @@ def test_the_budget_of_a_running_engine(own_sampan: SampanEngine, sampan_cli: Do
     assert events.body.count(b'"Action":"delete"') == 2  # two:1 and busybox:test
     expect_all_accounted(engine)
     assert sampan_cli.fails("image", "pin", "host").err
+
+
+def test_volumes(own_sampan: SampanEngine, sampan_cli: DockerCLI) -> None:
+    engine = own_sampan
+    script = "head -c 4321 /dev/zero > /v/data"
+    body = {"Image": IMAGE, "Cmd": ["sh", "-c", script], "HostConfig": {"Binds": ["kept:/v"]}}
+    engine.post("/containers/create", body, name="box")
+    engine.post("/containers/box/start")
+    engine.post("/containers/box/wait")
+    found = why(engine, "kept")
+    assert (found["Kind"], found["Bytes"]) == ("volume", 4321)
+    assert holders(found) == [("container", "box (exited)")]
+    assert why(engine, f"{engine.data_root}/volumes/kept/_data/data")["Id"] == "kept"
+    lines = sampan_cli("system", "df").out.splitlines()
+    assert lines[3].split() == ["Local", "Volumes", "1", "1", "4.321kB", "0B", "(0%)"]
+    assert "kept          1         4.321kB" in sampan_cli("system", "df", "-v").out
+    os.mkdir(f"{engine.data_root}/volumes/foreign")
+    assert engine.get("/system/df/account").json["Unowned"] == ["volume foreign"]
+    os.rmdir(f"{engine.data_root}/volumes/foreign")
+    engine.remove_containers()
+    assert "no container has it" in why(engine, "kept")["Goes"]
+    assert engine.delete("/volumes/kept").status == 204
+    expect_all_accounted(engine)

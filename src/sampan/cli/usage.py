@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from sampan.cli import jsontext, tabular
+from sampan.cli import jsontext, tabular, units
 from sampan.cli.commands import images, ps
 
 TYPE_CHECKING = False
@@ -28,14 +28,15 @@ def print_details(call: Call, report: dict[str, Any]) -> None:
         {**container, "SizeRootFs": 0}  # docker leaves the image's part out here
         for container in _items(report, "ContainerUsage", "Containers")
     ]
+    volumes = _items(report, "VolumeUsage", "Volumes")
     form = call.text("format")
     if form not in ("", "table"):
-        _print_formatted(form, image_rows, containers)
+        _print_formatted(form, image_rows, containers, volumes)
         return
     sections = (
         ("Images space usage:", _table(images.KIND, IMAGES, image_rows)),
         ("Containers space usage:", _table(ps.KIND, CONTAINERS, containers)),
-        ("Local Volumes space usage:", tabular.align([VOLUMES])),
+        ("Local Volumes space usage:", tabular.align([VOLUMES, *map(_volume_row, volumes)])),
         ("Build cache usage: 0B", tabular.align([BUILDS])),
     )
     sys.stdout.write("\n".join(f"{title}\n\n{table}" for title, table in sections))
@@ -54,18 +55,44 @@ def _image_row(image: dict[str, Any]) -> dict[str, Any]:
     return {**image, "repository": repository, "tag": tag, "digest": ""}
 
 
+def _volume_fields(volume: dict[str, Any]) -> dict[str, str]:
+    """A volume as docker's formatter names its fields."""
+    used = volume.get("UsageData") or {"RefCount": -1, "Size": -1}
+    labels = volume.get("Labels") or {}
+    return {
+        "Availability": "N/A",
+        "Driver": volume["Driver"],
+        "Group": "N/A",
+        "Labels": ",".join(f"{name}={labels[name]}" for name in sorted(labels)),
+        "Links": "N/A" if used["RefCount"] < 0 else str(used["RefCount"]),
+        "Mountpoint": volume["Mountpoint"],
+        "Name": volume["Name"],
+        "Scope": volume["Scope"],
+        "Size": "N/A" if used["Size"] < 0 else units.human_size(used["Size"]),
+        "Status": "N/A",
+    }
+
+
+def _volume_row(volume: dict[str, Any]) -> tuple[str, str, str]:
+    fields = _volume_fields(volume)
+    return fields["Name"], fields["Links"], fields["Size"]
+
+
 def _table(kind: Kind, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
     headings = [kind.headings[name] for name in columns]
     return tabular.align([headings, *([kind.fields[name](row, True) for name in columns] for row in rows)])  # fmt: skip
 
 
 def _print_formatted(
-    form: str, image_rows: list[dict[str, Any]], containers: list[dict[str, Any]]
+    form: str,
+    image_rows: list[dict[str, Any]],
+    containers: list[dict[str, Any]],
+    volumes: list[dict[str, Any]],
 ) -> None:
     document = {
         "Images": [_all_fields(images.KIND, row) for row in image_rows],
         "Containers": [_all_fields(ps.KIND, container) for container in containers],
-        "Volumes": [],
+        "Volumes": [_volume_fields(volume) for volume in volumes],
         "BuildCache": [],
     }
     if form == "json":

@@ -77,7 +77,7 @@ class Engine:
         self.stats = Stats(services.registry, services.networking)
         self.usage = Usage(images, containers)
         self.housekeeping = Housekeeping(images.upkeep, services.profiles)
-        self.space = DiskSpace(options.data_root, images, containers)
+        self.space = DiskSpace(options.data_root, images, containers, services.volumes)
         self.identity = _identity(database)
         self._database = database
         self._services = services

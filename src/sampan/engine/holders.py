@@ -9,6 +9,7 @@ from typing import Any
 from sampan.engine.container import Container
 from sampan.engine.containers import Containers
 from sampan.engine.disk import Kind, Owner
+from sampan.engine.volumes import Volumes
 from sampan.errors import InvalidArgument, NotFound, SampanError
 from sampan.images.image import Image
 from sampan.images.service import Images
@@ -30,10 +31,11 @@ _ENGINE_TEXTS = {
 class Holders:
     """Looks through images, containers and operations for who needs something."""
 
-    def __init__(self, images: Images, containers: Containers) -> None:
+    def __init__(self, images: Images, containers: Containers, volumes: Volumes) -> None:
         self._images = images
         self._upkeep = images.upkeep
         self._containers = containers
+        self._volumes = volumes
 
     # -- By what the user wrote -------------------------------------------------------------------
 
@@ -46,6 +48,8 @@ class Holders:
         found: list[Answer] = []
         for container in self._containers_named(wanted):
             found.append(await self._of_container(container))
+        if self._volumes.holds(wanted):
+            found.append(await self._of_volume(wanted))
         image = self._image_named(wanted)
         if image is not None:
             found.append(self._of_image(image))
@@ -56,7 +60,7 @@ class Holders:
         if not found:
             raise NotFound(
                 f"nothing that takes space here is called {wanted}",
-                hint="name an image, a container, a digest, a layer's chain or diff ID, or a path "
+                hint="name an image, a container, a volume, a digest, a layer's chain or diff ID, or a path "
                 "below the data root",
             )
         return found
@@ -69,6 +73,8 @@ class Holders:
                     return await self._of_container(self._containers.get(owner.key))
                 except NotFound:
                     return _answer(owner.kind, owner.key, 0, goes="nothing holds it; it is removed when the engine starts next")  # fmt: skip
+            case Kind.VOLUME if self._volumes.holds(owner.key):
+                return await self._of_volume(owner.key)
             case Kind.BLOB:
                 return self._of_blob(Digest(owner.key))
             case Kind.LAYER:
@@ -173,6 +179,15 @@ class Holders:
         return _answer(
             "container", container.id, written + log_bytes,
             names=[container.name], held_by=held, freed=written + log_bytes, goes=goes,
+        )  # fmt: skip
+
+    async def _of_volume(self, name: str) -> Answer:
+        size = await asyncio.to_thread(tree_size, self._volumes.get(name).path)
+        held = [_container_holder(container) for container in self._volumes.users(name)]
+        goes = "containers have it" if held else "no container has it"
+        return _answer(
+            "volume", name, size,
+            held_by=held, freed=size, goes=f"{goes}: `volume rm` removes it when nobody has it",
         )  # fmt: skip
 
     # -- Who needs a layer ------------------------------------------------------------------------
@@ -298,7 +313,7 @@ def _other_text(owner: Owner) -> str:
         case Kind.PROFILE:
             return "a compiled seccomp filter; it is deleted when no container used it for a week"
         case Kind.VOLUME:
-            return "a volume: it stays until it is removed"
+            return "a volume that the engine does not know; it is left alone"
         case Kind.ENGINE:
             return _ENGINE_TEXTS.get(owner.key, "the engine's own")
         case _:

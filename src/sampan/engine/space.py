@@ -14,6 +14,7 @@ from typing import Any
 from sampan.engine.containers import Containers
 from sampan.engine.disk import Kind, Owner, Sum, owner_of, walk
 from sampan.engine.holders import Holders
+from sampan.engine.volumes import Volumes
 from sampan.images.service import Images
 from sampan.oci.digest import ChainID, Digest, hex_of
 
@@ -23,11 +24,12 @@ _SHOWN_MAX = 100
 class DiskSpace:
     """The data root of one engine."""
 
-    def __init__(self, root: str, images: Images, containers: Containers) -> None:
+    def __init__(self, root: str, images: Images, containers: Containers, volumes: Volumes) -> None:
         self._root = root
         self._upkeep = images.upkeep
         self._containers = containers
-        self._holders = Holders(images, containers)
+        self._volumes = volumes
+        self._holders = Holders(images, containers, volumes)
 
     async def account(self) -> dict[str, Any]:
         """Walk the data root: bytes by kind, and the paths that nothing needs.
@@ -66,7 +68,8 @@ class DiskSpace:
         }
 
     async def why(self, wanted: str) -> dict[str, Any]:
-        """What holds an object: an image, blob, layer, container, or a path below the data root.
+        """What holds an object: an image, blob, layer, container, volume, or a path below the data
+        root.
 
         `Objects` has one entry for each thing that the text names (a layer's plain blob has the
         name of the layer): `Kind`, `Id`, `Names`, `Bytes`, `HeldBy` (a list of `Kind`, `Id`,
@@ -108,6 +111,8 @@ class DiskSpace:
                 return self._containers.holds(owner.key) or not self._exists(owner)
             case Kind.OPERATION:
                 return register.holds.unbounded or not self._exists(owner)
+            case Kind.VOLUME:
+                return self._volumes.holds(owner.key) or not self._exists(owner)
             case Kind.UNKNOWN:
                 return False
             case _:
@@ -117,6 +122,8 @@ class DiskSpace:
         places = [owner.key]
         if owner.kind is Kind.CONTAINER:
             places = [f"containers/{owner.key}", f"active/{owner.key}"]
+        elif owner.kind is Kind.VOLUME:
+            places = [f"volumes/{owner.key}"]
         elif owner.kind is Kind.LAYER:
             places = [f"layers/{hex_of(ChainID(owner.key))}"]
         return any(os.path.lexists(os.path.join(self._root, place)) for place in places)

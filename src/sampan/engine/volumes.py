@@ -128,6 +128,10 @@ class Volumes:
             raise NotFound(f"get {name}: no such volume")
         return volume
 
+    def holds(self, name: str) -> bool:
+        """Whether there is a volume with this name."""
+        return name in self._volumes
+
     def list(self, filters: Filters) -> Sequence[Volume]:
         """The volumes that match, by name.
 

@@ -100,12 +100,14 @@ class SpaceRoutes:
         return items
 
     async def _volume_items(self) -> list[dict[str, Any]]:
+        volumes = {volume.name: volume for volume in self._engine.volumes.list({})}
         return [
             {
-                **self._engine.volumes.get(name).document(),
+                **volumes[name].document(),
                 "UsageData": {"RefCount": users, "Size": size},
             }
             for name, (users, size) in sorted((await self._engine.volumes.usage()).items())
+            if name in volumes
         ]
 
     def _container_items(self, usage: ContainersUsage) -> list[dict[str, Any]]:

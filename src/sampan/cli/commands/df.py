@@ -68,7 +68,7 @@ def _rows(report: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {"type": "Images", "percent": True, **(report.get("ImageUsage") or _images(report))},
         {"type": "Containers", **(report.get("ContainerUsage") or _containers(report))},
-        {"type": "Local Volumes", **(report.get("VolumeUsage") or _NOTHING)},
+        {"type": "Local Volumes", **(report.get("VolumeUsage") or _volumes(report))},
         {"type": "Build Cache", "plain": True, **(report.get("BuildCacheUsage") or _NOTHING)},
     ]
 
@@ -97,6 +97,17 @@ def _containers(report: dict[str, Any]) -> dict[str, int]:
         "ActiveCount": sum(1 for _, state in sizes if state in ACTIVE_STATES),
         "TotalSize": sum(size for size, _ in sizes),
         "Reclaimable": sum(size for size, state in sizes if state not in ACTIVE_STATES),
+    }
+
+
+def _volumes(report: dict[str, Any]) -> dict[str, int]:
+    volumes = [volume.get("UsageData") or {} for volume in report.get("Volumes") or ()]
+    sizes = [(max(0, used.get("Size", 0)), used.get("RefCount", 0)) for used in volumes]
+    return {
+        "TotalCount": len(sizes),
+        "ActiveCount": sum(1 for _, links in sizes if links > 0),
+        "TotalSize": sum(size for size, _ in sizes),
+        "Reclaimable": sum(size for size, links in sizes if not links),
     }
 
 
