@@ -13,7 +13,10 @@ from sampan.daemon.options import parse
 from sampan.engine.registry_config import registry_fields
 from sampan.errors import InvalidArgument
 from sampan.images.distribution.settings import RegistrySettings
+from support.command import docker_clis
 from support.engines import SampanEngine
+from support.registries import Registry
+from support.registry_images import layer, put_image
 from support.waiting import wait_for
 
 
@@ -117,3 +120,20 @@ def test_read_again(own_sampan: SampanEngine, tmp_path: Path) -> None:
         "the new settings to be in force",
     )
     assert "used after a restart" not in own_sampan.log()
+
+
+@pytest.mark.root
+@pytest.mark.docker_cli
+def test_a_mirror_of_docker_hub(own_sampan: SampanEngine, registry: Registry) -> None:
+    """`docker pull app:v1` of an image that only the mirror can give."""
+    put_image(registry, "library/app", "v1", [layer(1000)])
+    own_sampan.terminate()
+    own_sampan.start("--registry-mirror", registry.url)
+    path = next(iter(docker_clis().values()), None)
+    if path is None:
+        pytest.skip("needs the command docker")
+    docker = own_sampan.cli(path)
+    done = docker("pull", "app:v1")
+    assert "Status: Downloaded newer image for app:v1" in done.out
+    assert done.out.splitlines()[-1] == "docker.io/library/app:v1"
+    assert f"Registry Mirrors:\n  {registry.url}/" in docker("info").out
