@@ -31,7 +31,7 @@ LOAD_GZIP = "`docker load` of compressed layers"
 SAVE = "`docker save`"
 PULL = "`docker pull`, 10 layers, 20,000 files"
 PULL_PRESENT = "`docker pull` of another image with these layers"
-PULL_AGAIN = "`docker pull` of what is up to date"
+PULL_AGAIN = "pull of what is up to date (API: the command alone takes some 14 ms)"
 PUSH = "`docker push` to an empty registry"
 PUSH_AGAIN = "`docker push` again"
 EIGHT = "8 x `docker pull` of different images at once"
@@ -102,7 +102,7 @@ def compressed(store: Store, material: Material) -> Figures:
 def registry(store: Store, material: Material) -> Figures:
     address = material.registry.address
     figures = _timed(PULL, store, lambda: store.pull(f"{address}/big:1"))
-    figures |= _timed(PULL_AGAIN, store, lambda: store.pull(f"{address}/big:1"))
+    figures |= _timed(PULL_AGAIN, store, lambda: store.pull_again(f"{address}/big:1"))
     figures |= _timed(PULL_PRESENT, store, lambda: store.pull(f"{address}/big:2"))
     with material.empty_registry() as target:
         name = f"{target.address}/pushed:1"

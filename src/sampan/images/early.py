@@ -8,6 +8,7 @@ or cannot be unpacked, is forgotten: it costs time, and changes nothing.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -22,7 +23,8 @@ from sampan.snapshots.layers import Layer, Layers, LooseLayer
 
 Report = Callable[[dict[str, Any]], None]
 
-_WORKERS = 2
+_WORKERS = max(2, min(4, os.cpu_count() or 1))
+"""More keep each other waiting: a fifth of the work holds the interpreter's lock."""
 _HEAD = 512
 _MAGIC_AT, _MAGIC = 257, b"ustar"
 
