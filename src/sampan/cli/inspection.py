@@ -29,9 +29,9 @@ def container(call: Call, name: str, *, size: bool = False) -> Any:
     return call.client.call("GET", f"/containers/{quote(name)}/json{query(size=size)}")
 
 
-def image(call: Call, name: str) -> Any:
-    """An image's inspect document."""
-    return call.client.call("GET", f"/images/{quote(name)}/json")
+def image(call: Call, name: str, platform: str = "") -> Any:
+    """An image's inspect document; `platform` in the API's JSON."""
+    return call.client.call("GET", f"/images/{quote(name)}/json{query(platform=platform)}")
 
 
 def network(call: Call, name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from sampan.cli import listing, units
+from sampan.cli import listing, platforms, units
 from sampan.cli.client import query, quote
 from sampan.cli.commands.ps import FORMAT_USAGE
 
@@ -74,20 +74,10 @@ KIND = listing.Kind(
 )
 
 
-def _platform(text: str) -> str:
-    """`os[/arch[/variant]]` as the API has it since 1.48."""
-    if not text:
-        return ""
-    from sampan.cli import jsontext
-
-    names = ("os", "architecture", "variant")
-    return jsontext.encode(dict(zip(names, text.split("/"), strict=False)))
-
-
 def run(call: Call) -> int:
     """Print the history, newest first."""
     human = call.on("human")
-    values = query(platform=_platform(call.text("platform")))
+    values = query(platform=platforms.as_json(call.text("platform")))
     found = call.client.call("GET", f"/images/{quote(call.args[0])}/history{values}")
     created = "CreatedSince" if human else "CreatedAt"
     listing.print_list(
