@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -578,3 +579,53 @@ async def test_no_more_at_once_than_the_setting_says(
     assert registry.open_most == 2
     waiting = {line.partition(":")[0] for line in said(world, "Waiting")}
     assert len(waiting) == 4 and waiting <= {short(blob) for blob in made.layers}
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_whatever_is_cancelled_nothing_is_left(
+    world: ImageWorld, registry: FakeRegistries, seed: int
+) -> None:
+    """Pulls with layers in common, cancelled and cut at random moments; then each of them once."""
+    chance = random.Random(seed)
+    common = [layer(150_000, seed=number) for number in range(4)]
+    made = []
+    for number in range(6):
+        layers = [*chance.sample(common, 2), layer(30_000, seed=100 + number)]
+        made.append(registry.put("team/app", f"v{number}", make_image(layers)))
+    blobs = [blob.digest for image in made for blob in image.layers]
+
+    async def disturbed(number: int) -> None:
+        pulling = asyncio.ensure_future(world.pull(APP, tag=f"v{number}"))
+        await asyncio.sleep(chance.random() * 0.05)
+        if chance.random() < 0.7:
+            pulling.cancel()
+        await asyncio.gather(pulling, return_exceptions=True)
+
+    for _ in range(4):
+        for digest in chance.sample(blobs, 3):
+            registry.cut_after[digest] = [chance.randrange(0, 60_000)]
+        registry.failures[chance.choice(blobs)] = [RegistryFailure("denied: by chance")]
+        await asyncio.gather(*(disturbed(number) for number in range(6)))
+        assert registry.open_now == 0
+        assert not [name for name in world.layers() if name.startswith("tmp-")]
+        assert not open_files(world)
+    registry.cut_after.clear()
+    registry.failures.clear()
+    await asyncio.gather(*(world.pull(APP, tag=f"v{number}") for number in range(6)))
+    parts = [blob for image in made for blob in (*image.layers, image.config, image.manifest)]
+    assert world.blobs() == {blob.digest[7:] for blob in parts}
+    assert not partials(world)
+    for image in made:
+        assert world.images.resolve(image.id).size == 330_000
+
+
+def open_files(world: ImageWorld) -> list[str]:
+    """Descriptors of this process on files that are being fetched, or of layers being made."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+        except FileNotFoundError:
+            continue
+    places = (f"{world.root}/ingest/", f"{world.root}/layers/")
+    return [path for path in found if path.startswith(places)]
