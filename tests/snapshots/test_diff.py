@@ -182,6 +182,21 @@ def test_whiteouts_and_opaque_directories(box: Box, base: str) -> None:
     assert found.index("home/user/") < found.index("home/user/.wh..wh..opq")
 
 
+def test_names_that_look_like_whiteouts(box: Box, base: str) -> None:
+    """A container's own `.wh.passwd` hides no passwd in the image that is made of it."""
+    root = box.mount("k", base)
+    (root / "etc/.wh.passwd").write_text("x")
+    (root / "etc/.wh..wh..opq").write_text("x")
+    (root / ".wh..").mkdir()
+    (root / ".wh../inside").write_text("x")
+    (root / "etc/new").write_text("n")
+    box.unmount()
+    assert names(box.layer("k")) == ["etc/", "etc/new"]
+    layer = box.snapshots.extract(io.BytesIO(box.layer("k")).read, base)  # type: ignore[arg-type]
+    box.snapshots.prepare("again", layer.chain)
+    assert {"etc/passwd", "etc/group", "etc/new"} <= set(names(box.tree("again")))
+
+
 def test_new_directories_are_not_opaque(box: Box, base: str) -> None:
     """Some kernels mark a directory opaque when they make one, so that look-ups end there."""
     (box.mount("k", base) / "new").mkdir()

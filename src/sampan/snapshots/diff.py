@@ -144,8 +144,8 @@ def _layer_entry(
     theirs: View,
 ) -> Iterator[bytes]:
     status = level.directory.status(name, _TOP)
-    if status is None:
-        return
+    if status is None or name.startswith(_WHITEOUT):
+        return  # a layer cannot hold such a name: it would hide another one
     if is_whiteout(status):
         # A mark that hides nothing is no difference.
         if level.beneath(name) is not None:
