@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument
 from sampan.images.flat import new_defaults
@@ -86,3 +88,27 @@ def test_changes(changes: list[str], config: dict[str, Any]) -> None:
 def test_refused(change: str, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         new_defaults([change])
+
+
+def test_nesting_has_an_end() -> None:
+    deep = "${A:-" * 40 + "x" + "}" * 40
+    assert new_defaults([f"ENV B={deep}"]).env == ["B=x"]
+    with pytest.raises(InvalidArgument, match="nested too deeply"):
+        new_defaults(["ENV B=" + "${A:-" * 100_000])
+
+
+WORDS = st.sampled_from(
+    ["ENV", "LABEL", "EXPOSE", "VOLUME", "USER", "WORKDIR", "CMD", "ENTRYPOINT", "ONBUILD",
+     "HEALTHCHECK", "STOPSIGNAL", " ", " ", "\n", "\\", "\\\n", "\"", "'", "$", "${", "}", ":", "-", "+", "?",
+     "=", "A", "A=1", "/", "[", "]", ",", "#", "80", "tcp", "--interval=", "--retries=", "1s", "CMD ",
+     "\0", "\ud800", "é", "\u2028", "\r", "\t"]
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.lists(WORDS, max_size=12).map("".join), min_size=1, max_size=3))
+def test_anything_is_applied_or_refused(changes: list[str]) -> None:
+    try:
+        new_defaults(changes).to_dict()
+    except InvalidArgument as error:
+        assert error.message

@@ -46,7 +46,7 @@ def _lines(change: str) -> list[str]:
     """The instructions of a text: without comments, with continued lines joined."""
     lines: list[str] = []
     continued = False
-    for line in change.splitlines():
+    for line in change.split("\n"):
         text = line.strip()
         if not text or text.startswith("#"):
             continue
@@ -57,7 +57,7 @@ def _lines(change: str) -> list[str]:
         else:
             lines.append(text)
         continued = goes_on
-    return lines
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _apply(config: RunDefaults, line: str) -> str:

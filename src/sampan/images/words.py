@@ -11,6 +11,8 @@ from sampan.errors import InvalidArgument
 
 _SPECIAL = frozenset("@*#?-$!")
 _NAME_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
+_DEPTH_MAX = 64
+"""Variables in the words of variables: more than this nobody means."""
 _NAME = _NAME_FIRST | frozenset("0123456789")
 
 
@@ -61,6 +63,7 @@ class _Lexer:
         self._text = text
         self._variables = variables
         self._at = 0
+        self._depth = 0
 
     def upto(self, stop: str) -> str:
         """Expand up to `stop`, which is taken; with "" up to the end."""
@@ -128,7 +131,11 @@ class _Lexer:
         if after != ":":
             raise _Unfinished("missing ':' in substitution")
         modifier = self._next()
+        self._depth += 1
+        if self._depth > _DEPTH_MAX:
+            raise _Unfinished("nested too deeply")
         word = self.upto("}")
+        self._depth -= 1
         if modifier == "+":
             return word if value else ""
         if modifier == "-":
