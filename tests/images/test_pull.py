@@ -168,13 +168,13 @@ async def test_all_tags(world: ImageWorld, registry: FakeRegistries) -> None:
     assert said(world)[-1] == f"Status: Image is up to date for {APP}"
 
 
-@pytest.mark.parametrize("compression", ["gzip", "zstd", ""])
-@pytest.mark.parametrize("dockers", [False, True])
+@pytest.mark.parametrize(
+    ("compression", "dockers"),
+    [("gzip", False), ("zstd", False), ("", False), ("gzip", True), ("", True)],
+)
 async def test_what_layers_come_in(
     world: ImageWorld, registry: FakeRegistries, compression: str, dockers: bool
 ) -> None:
-    if dockers and compression == "zstd":
-        pytest.skip("Docker's media types know no zstd")
     made = three_layers(docker=dockers, compression=compression)
     registry.put("team/app", "v1", made)
     [image] = await world.pull(APP, tag="v1")

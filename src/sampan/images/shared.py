@@ -83,11 +83,6 @@ class Jobs(Generic[AnyJob]):
         self._jobs: dict[str, AnyJob] = {}
         self._ending: dict[str, asyncio.Task[None]] = {}
 
-    @property
-    def keys(self) -> list[str]:
-        """What there are jobs about, also those that are being ended."""
-        return [*self._jobs, *self._ending]
-
     @asynccontextmanager
     async def join(
         self, key: str, make: Callable[[], AnyJob], listener: Progress

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -27,16 +26,16 @@ from sampan.images.disk import storing
 from sampan.images.distribution.failures import RegistryFailure, Temporary
 from sampan.images.distribution.interface import BlobStream, Repository
 from sampan.images.distribution.settings import RegistrySettings
-from sampan.images.pipe import StreamAborted
+from sampan.images.growing import Growing, Reader
 from sampan.images.progress import Meter, Progress
 from sampan.images.shared import Job, Jobs, ended
 from sampan.images.slots import Slots
 from sampan.oci.descriptor import Descriptor
-from sampan.oci.digest import Digest, short_id
+from sampan.oci.digest import short_id
 
 Result = TypeVar("Result")
 
-PIECE = 1 << 20
+_PIECE = 1 << 20
 """What is collected before a thread is given it."""
 _PIECE_AGE_S = 1.0
 _FRUIT = 1 << 16
@@ -45,10 +44,6 @@ _ANEW_MAX = 2
 """How often a blob whose parts do not fit is fetched from the start again."""
 _RETRY_AFTER_MAX_S = 600
 _DELAY_MAX_S = 20
-
-
-class Restarted(StreamAborted):
-    """The bytes read so far were not the blob's; it is fetched anew."""
 
 
 class Transfer(Job):
@@ -60,16 +55,12 @@ class Transfer(Job):
         self.label = short_id(descriptor.digest)
         self.begun = asyncio.Event()
         """Set when there are bytes to read, or it has ended."""
-        self.verified = False
         self._downloads = downloads
         self._content = downloads.content
         self._source = source
         self._partial: Partial = downloads.content.partial(descriptor.digest)
         self._stored = False
-        self._changed = threading.Condition()
-        self._available = 0
-        self._generation = 0
-        self._ended = False
+        self._file = Growing(self._open)
         self._in_parts = False
         self._meter = Meter()
 
@@ -77,15 +68,18 @@ class Transfer(Job):
         try:
             await self._fetch()
         finally:
-            with self._changed:
-                self._ended = True
-                self._changed.notify_all()
+            self._file.end()
             self.begun.set()
             self._partial.suspend()
 
     def reader(self) -> Reader:
         """A view from the first byte on, for one thread. It has to be closed."""
-        return Reader(self)
+        return Reader(self._file)
+
+    @property
+    def verified(self) -> bool:
+        """Whether the whole blob is there."""
+        return self._file.verified
 
     def commit(self) -> None:
         """Make a verified blob one of the store's."""
@@ -101,9 +95,7 @@ class Transfer(Job):
             waiting = progress.step("Waiting", self.label)
             async with self._downloads.slots.taken(lambda: self.tell(waiting)):
                 await self._finish()
-        with self._changed:
-            self.verified = True
-            self._changed.notify_all()
+        self._file.verify()
         self.tell(progress.step("Download complete", self.label))
 
     async def _finish(self) -> None:
@@ -124,10 +116,7 @@ class Transfer(Job):
 
     def _restart(self) -> None:
         """What was there before, or came over several connections, did not belong together."""
-        with self._changed:
-            self._generation += 1
-            self._available = 0
-            self._changed.notify_all()
+        self._file.restart()
         self._partial.restart()
         self._in_parts = False
 
@@ -202,92 +191,22 @@ class Transfer(Job):
                 for chunk in chunks:
                     self._partial.write(chunk)
         finally:
-            with self._changed:
-                self._available = self._partial.size
-                self._changed.notify_all()
+            self._file.grown(self._partial.size)
 
     def _publish(self, size: int) -> None:
-        with self._changed:
-            self._available = size
-            self._changed.notify_all()
+        self._file.grown(size)
         if size:
             self.begun.set()
 
-
-class Reader:
-    """Reads a blob from its first byte in a thread, waiting for what has not arrived.
-
-    At the end `read` gives b"" only when the blob has been verified.
-    """
-
-    def __init__(self, transfer: Transfer) -> None:
-        self._transfer = transfer
-        self._generation = transfer._generation
-        self._file = -1
-        self._closed = False
-        self.position = 0
-
-    def read(self, size: int) -> bytes:
-        """The next bytes, at most `size`.
-
-        Raises:
-            Restarted: what was read is void.
-            StreamAborted: the download failed, or the reader was closed.
-        """
-        available = self._wait()
-        if not available:
-            return b""
-        if self._file < 0:
-            self._file = self._open()
-        data = os.read(self._file, min(size, available))
-        if not data:
-            raise Restarted("the file is begun anew")
-        self.position += len(data)
-        return data
-
-    @property
-    def void(self) -> bool:
-        """Whether what was read so far has turned out not to be the blob's."""
-        return self._generation != self._transfer._generation
-
-    def stop(self) -> None:
-        """From any thread: make the reading thread give up."""
-        with self._transfer._changed:
-            self._closed = True
-            self._transfer._changed.notify_all()
-
-    def close(self) -> None:
-        """In the reading thread, at its end."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-
-    def _wait(self) -> int:
-        """Bytes that can be read now, at least one; 0 at the verified end."""
-        transfer = self._transfer
-        with transfer._changed:
-            while True:
-                if self._closed:
-                    raise StreamAborted("nobody needs it any more")
-                if self.void:
-                    raise Restarted("the blob is fetched anew")
-                if self.position < transfer._available:
-                    return transfer._available - self.position
-                if transfer.verified:
-                    return 0
-                if transfer._ended:
-                    raise StreamAborted("the download failed")
-                transfer._changed.wait()
-
     def _open(self) -> int:
-        transfer = self._transfer
+        """A descriptor for a reader: of the partial file, or of the blob that it has become."""
         flags = os.O_RDONLY | os.O_CLOEXEC
-        if not transfer._stored:
+        if not self._stored:
             try:
-                return os.open(transfer._partial.path, flags)
+                return os.open(self._partial.path, flags)
             except FileNotFoundError:
-                pass  # a blob of the store by now
-        return os.open(transfer._content.path(transfer.descriptor.digest), flags)
+                pass
+        return os.open(self._content.path(self.descriptor.digest), flags)
 
 
 class _Sink:
@@ -305,7 +224,7 @@ class _Sink:
             return
         self._chunks.append(chunk)
         self._size += len(chunk)
-        if self._size >= PIECE or time.monotonic() - self._since > _PIECE_AGE_S:
+        if self._size >= _PIECE or time.monotonic() - self._since > _PIECE_AGE_S:
             await self._written()
             self._begin()
 
@@ -348,10 +267,6 @@ class Downloads:
     @property
     def attempts(self) -> int:
         return max(1, self._settings().max_download_attempts)
-
-    def under_way(self) -> set[Digest]:
-        """The blobs being fetched, or fetched for a pull that is not through."""
-        return {Digest(key) for key in self._jobs.keys}
 
     @asynccontextmanager
     async def join(

@@ -21,11 +21,12 @@ from sampan.images import progress
 from sampan.images.disk import storing
 from sampan.images.distribution.interface import Repository
 from sampan.images.distribution.settings import RegistrySettings
+from sampan.images.growing import Reader
 from sampan.images.pipe import StreamAborted
 from sampan.images.progress import Meter, Progress
 from sampan.images.shared import Job, Jobs
 from sampan.images.slots import Slots
-from sampan.images.transfers import Downloads, Reader, Transfer, finished
+from sampan.images.transfers import Downloads, Transfer, finished
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import ChainID, DiffID, chain_id
 from sampan.oci.tar import CHUNK, Read
@@ -129,12 +130,6 @@ class Unpacker:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_THREADS_MAX, thread_name_prefix="unpack")
         return self._threads
-
-    def close(self) -> None:
-        """End the threads; nothing is being unpacked any more."""
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
-            self._threads = None
 
     @asynccontextmanager
     async def join(
