@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import random
 import socket
 import stat
 import subprocess
@@ -449,3 +450,92 @@ def _reader(pieces: Iterator[bytes]) -> tar.Read:
         return piece
 
     return read
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_changes(box: Box, base: str, seed: int) -> None:
+    """Three rounds on top of each other: the layer's tree is the container's, the list is what a
+    comparison of the mounted trees finds."""
+    chance = random.Random(seed)
+    parent: str | None = base
+    for number in range(3):
+        key = f"k{number}"
+        assert parent is not None
+        box.snapshots.prepare(f"before-{key}", parent)
+        before = entries(box.tree(f"before-{key}"))
+        root = box.mount(key, parent)
+        for _ in range(40):
+            change_something(root, chance)
+        box.unmount()
+        after = entries(box.tree(key))
+        listed = {(change.path, int(change.kind)) for change in box.snapshots.changes(key)}
+        assert listed == expected_changes(before, after)
+        layer = box.snapshots.extract(_reader(box.snapshots.layer_tar(key)), parent)  # type: ignore[arg-type]
+        parent = layer.chain
+        box.snapshots.prepare(f"after-{key}", parent)
+        assert described(box.tree(f"after-{key}")) == described(box.tree(key))
+        assert box.layer(f"after-{key}") == END
+
+
+GIVEN = frozenset((".dockerenv", "dev", "etc", "proc", "sys"))
+"""Every container has them, whatever the image has."""
+
+
+def change_something(root: Path, chance: random.Random) -> None:
+    found = [
+        Path(base) / name
+        for top in sorted(set(os.listdir(root)) - GIVEN)
+        for base, folders, files in os.walk(root / top)
+        for name in (*folders, *files, ".")
+    ] or [root / "bin"]
+    folders = [root, *(path for path in found if path.is_dir() and not path.is_symlink())]
+    target = Path(os.path.normpath(chance.choice(found)))
+    if not os.path.lexists(target):
+        return
+    new = chance.choice(folders) / chance.choice("abcdef")
+    match chance.randrange(9):
+        case 0 | 1 if not os.path.lexists(new):
+            new.mkdir()
+        case 2 | 3 if not os.path.lexists(new):
+            new.write_text(str(chance.random()))
+        case 4 if not os.path.lexists(new):
+            os.symlink("x", new)
+        case 5:
+            subprocess.run(["rm", "-rf", target], check=True)
+        case 6 if not target.is_symlink():
+            os.chmod(target, chance.choice((0o700, 0o755, 0o644)))
+        case 7 if target.is_file() and not target.is_symlink():
+            target.write_text(str(chance.random()))
+        case 8 if not os.path.lexists(new):
+            subprocess.run(["cp", "-a", target, new], check=False, capture_output=True)
+
+
+def entries(data: bytes) -> dict[str, tuple[object, ...]]:
+    """What counts as a difference, by absolute path."""
+    found: dict[str, tuple[object, ...]] = {}
+    for entry in TarReader(io.BytesIO(data).read):
+        path = "/" + entry.text_name.strip("./" if entry.name == b"./" else "/")
+        times = () if entry.kind == tar.DIRECTORY else (entry.mtime_ns, entry.size)
+        found[path] = (entry.kind, entry.mode, entry.uid, entry.gid, *times)
+    return found
+
+
+def expected_changes(
+    before: dict[str, tuple[object, ...]], after: dict[str, tuple[object, ...]]
+) -> set[tuple[str, int]]:
+    """dockerd's rule: what is gone with its directory is not listed, what is above a change is."""
+    found = {(path, 1) for path in after if path not in before}
+    found |= {(p, 0) for p in after if p in before and before[p] != after[p] and p != "/"}
+    for path in before:
+        above = os.path.dirname(path)
+        if (
+            path not in after
+            and after.get(above, before[above])[0] == tar.DIRECTORY
+            and above in after
+        ):
+            found.add((path, 2))
+    for path, _ in list(found):
+        while (path := os.path.dirname(path)) != "/":
+            if (path, 1) not in found:
+                found.add((path, 0))
+    return found
