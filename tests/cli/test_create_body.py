@@ -189,3 +189,14 @@ def test_same_refusal(server: Server, flags: str, folder: str) -> None:
     sampan = ask(server, SAMPAN, flags, folder)
     assert sampan[2] is None, "asked the engine for it"
     assert sampan == docker
+
+
+def test_probes_without_a_process(server: Server, folder: str) -> None:
+    """Flags of our own travel as annotations, which any engine takes."""
+    _, _, body, _ = ask(server, SAMPAN, "--health-tcp 80 --annotation a=b image", folder)
+    assert isinstance(body, dict)
+    assert body["HostConfig"]["Annotations"] == {"a": "b", "sampan.health-tcp": "80"}
+    _, _, body, _ = ask(server, SAMPAN, "--health-http http://localhost/ok --health-interval 1s image", folder)  # fmt: skip
+    assert isinstance(body, dict)
+    assert body["HostConfig"]["Annotations"] == {"sampan.health-http": "http://localhost/ok"}
+    assert body["Healthcheck"] == {"Interval": 1_000_000_000}

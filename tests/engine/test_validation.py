@@ -18,7 +18,7 @@ from sampan.engine.model import (
 from sampan.engine.resources import Machine
 from sampan.engine.validation import NOT_BUILT, check_request, checked_rename, fill_in, merge_image
 from sampan.errors import Conflict, InvalidArgument, Unsupported
-from sampan.oci.image_config import RunDefaults
+from sampan.oci.image_config import Healthcheck, RunDefaults
 
 MACHINE = Machine(cpus=2, cpuset_cpus="0-1", cpuset_mems="0")
 
@@ -203,3 +203,19 @@ def test_fill_in() -> None:
 def test_an_image_with_nul(image: RunDefaults) -> None:
     with pytest.raises(InvalidArgument, match="a NUL byte"):
         merge_image(ContainerConfig(), image)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        Healthcheck(test=["CMD", "true"], interval=-1),
+        Healthcheck(test=["CMD", "true"], retries=-1),
+        Healthcheck(test=["TCP", "x"]),
+    ],
+)
+def test_an_image_with_a_bad_health_check(check: Healthcheck) -> None:
+    """What an image says is checked as what a client says."""
+    image = RunDefaults(cmd=["x"], healthcheck=check)
+    with pytest.raises(InvalidArgument, match=r"[hH]ealth ?check"):
+        merge_image(ContainerConfig(), image)
+    merge_image(ContainerConfig(healthcheck=HealthConfig(test=["NONE"], interval=10**9, retries=1)), image)  # fmt: skip

@@ -59,6 +59,7 @@ FLAGS = (
     ("gpus", "", "gpu-request", "", "GPU devices to add to the container ('all' to pass all GPUs)"),
     ("group-add", "", "list", "", "Add additional groups to join"),
     ("health-cmd", "", "string", "", "Command to run to check health"),
+    ("health-http", "", "string", "", "URL to ask from within the container's network"),
     ("health-interval", "", "duration", "0s", "Time between running the check (ms|s|m|h)"),
     ("health-retries", "", "int", "", "Consecutive failures needed to report unhealthy"),
     (
@@ -75,6 +76,7 @@ FLAGS = (
         "0s",
         "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h)",
     ),
+    ("health-tcp", "", "string", "", "Port to connect to from within the container's network"),
     ("health-timeout", "", "duration", "0s", "Maximum time to allow one check to run (ms|s|m|h)"),
     ("hostname", "h", "string", "", "Container host name"),
     (

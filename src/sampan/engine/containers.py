@@ -12,6 +12,7 @@ from sampan.engine import processes, streams
 from sampan.engine.commit import Trees
 from sampan.engine.container import BoundMount, Container, Event, Record, Status, WaitResult
 from sampan.engine.filters import Filters, prunable
+from sampan.engine.health_probes import take_wishes
 from sampan.engine.lifecycle import Lifecycle
 from sampan.engine.model import ContainerConfig, HostConfig, NetworkingConfig
 from sampan.engine.mounts import make_sources, parse_mounts, target, volumes_from
@@ -99,6 +100,7 @@ class Containers:
         """
         identity = container_id()
         chosen = checked_name(name) if name else random_name(self._registry)
+        take_wishes(config, host_config)
         warnings = check_request(config, host_config, self._machine)
         image = self._images.resolve_for(config.image, platform)
         self._registry.reserve(chosen, identity)

@@ -27,6 +27,7 @@ OUTPUT_BYTES = 4096
 CUT_MARK = "..."  # after output that was longer
 NO_EXIT_CODE = -1  # of a check that could not be made, or not in time
 
+KINDS = ("CMD", "CMD-SHELL", "HTTP", "TCP")  # the last two are `health_probes`
 STATUSES = frozenset({"none", "starting", "healthy", "unhealthy"})
 
 
@@ -102,9 +103,15 @@ def command(config: ContainerConfig) -> list[str] | None:
             return None
 
 
+def is_checked(config: ContainerConfig) -> bool:
+    """Whether the container has a check, by a command or by a probe."""
+    check = config.healthcheck
+    return check is not None and check.test[:1] in ([kind] for kind in KINDS)
+
+
 def begun(config: ContainerConfig, before: Health | None) -> Health | None:
     """The health of a container that has just started; results of earlier runs stay to be seen."""
-    if command(config) is None:
+    if not is_checked(config):
         return None
     return Health(log=list(before.log) if before is not None else [])
 

@@ -1,6 +1,6 @@
 """Health checks while containers run: when each is due, its process, what comes of it.
 
-A check is an exec like any other, with docker's events. Its output comes over a socket pair of which the
+A check by a command is an exec like any other, with docker's events. Its output comes over a socket pair of which the
 engine reads OUTPUT_BYTES and then hangs up: what the check writes beyond that costs the engine nothing.
 One check of a container at a time; the next is planned when the process tree of the last one is gone.
 """
@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from sampan.engine import health
+from sampan.engine import health, health_probes
 from sampan.engine.container import Status
 from sampan.engine.model import ExecConfig
-from sampan.errors import SampanError
+from sampan.errors import Conflict, SampanError
 from sampan.shim.streams import ClientStream
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Run = Callable[[ClientStream], Coroutine[Any, Any, int]]
+Outcome = tuple[int, str]  # exit code, output
+Run = Callable[[], Coroutine[Any, Any, Outcome]]
 Note = Callable[["Container", health.CheckResult], None]
 
 # The output is complete when the check's process has ended; a lost hang-up is not waited for longer.
@@ -50,15 +51,40 @@ class HealthChecks:
     def running(self, container: Container) -> None:
         """Begin the checks of a container that has one."""
         self.halted(container)
-        check, arguments = container.config.healthcheck, health.command(container.config)
-        if check is None or arguments is None or container.state.health is None:
+        check = container.config.healthcheck
+        if check is None or container.state.health is None:
             return
+        run = self._probe(container, check) or self._command(container)
+        self._monitors[container.id] = Monitor(container, check, run, self._note)
+
+    def _probe(self, container: Container, check: HealthConfig) -> Run | None:
+        """A probe that needs no process."""
+        target = health_probes.target(check)
+        if target is None:
+            return None
+
+        async def run() -> Outcome:
+            if container.shim is None:
+                raise Conflict(f"Container {container.id} is not running")
+            return await health_probes.probe(target, container.shim.pidfd)
+
+        return run
+
+    def _command(self, container: Container) -> Run:
+        """A check that is a command."""
+        arguments = health.command(container.config)
         config = ExecConfig(cmd=arguments, attach_stdout=True, attach_stderr=True)
 
-        def run(stream: ClientStream) -> Coroutine[Any, Any, int]:
-            return self._execs.run(container.id, config, stream)
+        async def run() -> Outcome:
+            output = Output()
+            try:
+                exit_code = await self._execs.run(container.id, config, output.stream())
+                await asyncio.wait({output.complete}, timeout=LAST_OUTPUT_S)
+                return exit_code, output.text
+            finally:
+                output.close()
 
-        self._monitors[container.id] = Monitor(container, check, run, self._note)
+        return run
 
     def halted(self, container: Container) -> None:
         """Check no more; a check that is under way is ended, and does not count."""
@@ -91,7 +117,7 @@ class HealthChecks:
 class Monitor:
     """One container's checks, from its start to its end or its pause.
 
-    `run` makes the process of one check, to be cancelled when it takes too long; `note` gets each result.
+    `run` makes one check, and is cancelled when it takes too long; `note` gets each result.
     """
 
     def __init__(self, container: Container, check: HealthConfig, run: Run, note: Note) -> None:
@@ -100,7 +126,7 @@ class Monitor:
         self._run = run
         self._note = note
         self._loop = asyncio.get_running_loop()
-        self._processes: set[asyncio.Task[int]] = set()
+        self._processes: set[asyncio.Task[Outcome]] = set()
         self._timer = self._loop.call_later(self._first_pause_s(), self._begin)
         self.task: asyncio.Task[None] | None = None
 
@@ -136,16 +162,14 @@ class Monitor:
     async def _check_once(self) -> None:
         """Make one check, note what came of it, and see its processes gone."""
         start_ns = time.time_ns()
-        output = Output()
-        process = self._loop.create_task(self._run(output.stream()))
+        process = self._loop.create_task(self._run())
         self._processes.add(process)
         process.add_done_callback(self._reap)
         try:
             limit_s = health.timeout_ns(self._check) / 1e9
             done, _ = await asyncio.wait({process}, timeout=limit_s)
             if done:
-                await asyncio.wait({output.complete}, timeout=LAST_OUTPUT_S)
-                exit_code, text = _outcome(process, output)
+                exit_code, text = _outcome(process)
             else:
                 exit_code, text = health.NO_EXIT_CODE, health.timeout_text(self._check)
             result = health.CheckResult(
@@ -153,20 +177,19 @@ class Monitor:
             )
             self._note(self._container, result)
         finally:
-            output.close()
             process.cancel()
         await asyncio.wait({process})
 
-    def _reap(self, process: asyncio.Task[int]) -> None:
+    def _reap(self, process: asyncio.Task[Outcome]) -> None:
         self._processes.discard(process)
         if not process.cancelled():
             process.exception()  # told by the result, or nobody waits for it any more
 
 
-def _outcome(process: asyncio.Task[int], output: Output) -> tuple[int, str]:
+def _outcome(process: asyncio.Task[Outcome]) -> Outcome:
     """Exit code and output of a check that has ended, or why there are none."""
     try:
-        return process.result(), output.text
+        return process.result()
     except SampanError as failure:
         return health.NO_EXIT_CODE, failure.message
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sampan.engine import defaults, devices, spec
+from sampan.engine import defaults, devices, health_probes, spec
 from sampan.engine.health import check_config, merged
 from sampan.engine.model import ContainerConfig, HealthConfig, HostConfig
 from sampan.engine.resources import Machine, check_limits, check_ulimits
@@ -87,7 +87,7 @@ def _check_config(config: ContainerConfig) -> None:
         if not entry or entry.startswith("="):
             raise InvalidArgument(f"invalid environment variable: {entry}")
     _refuse_nul(config)
-    check_config(config.healthcheck)
+    _check_health(config.healthcheck)
     if config.stop_signal:
         signal_number(config.stop_signal)
     if config.stop_timeout is not None and config.stop_timeout < -1:
@@ -197,8 +197,14 @@ def merge_image(config: ContainerConfig, image: RunDefaults) -> ContainerConfig:
     config.shell = config.shell or image.shell
     config.on_build = config.on_build or image.on_build
     config.healthcheck = merged(config.healthcheck, _preset_check(image))
+    _check_health(config.healthcheck)  # an image may say anything
     _refuse_nul(config)
     return config
+
+
+def _check_health(check: HealthConfig | None) -> None:
+    check_config(check)
+    health_probes.target(check)
 
 
 def _preset_check(image: RunDefaults) -> HealthConfig | None:

@@ -68,14 +68,24 @@ class ShimConnection(Conversation):
         finally:
             stream.close()
 
-    def exec_order(self, request: ExecRequest) -> tuple[ExecOrder, int]:
-        """The order for a further process in this container, and the container's pidfd, ours still.
+    @property
+    def pidfd(self) -> int:
+        """The descriptor of the container's first process; ours still.
 
         Raises:
             Unavailable: the container has ended.
         """
         if self._pidfd < 0:
             raise self._unavailable()
+        return self._pidfd
+
+    def exec_order(self, request: ExecRequest) -> tuple[ExecOrder, int]:
+        """The order for a further process in this container, and the container's pidfd, ours still.
+
+        Raises:
+            Unavailable: the container has ended.
+        """
+        pidfd = self.pidfd
         order = ExecOrder(
             request=request.to_dict(),
             container_id=self.id,
@@ -83,7 +93,7 @@ class ShimConnection(Conversation):
             cgroup_path=self.cgroup_path,
             config=self._exec_config,
         )
-        return order, self._pidfd
+        return order, pidfd
 
     async def resize(self, rows: int, columns: int) -> None:
         """Set the terminal's size; nothing happens without a terminal, or after the end."""

@@ -61,7 +61,7 @@ def test_healthy_unhealthy_and_back(target: Engine, docker: DockerCLI, unused_na
     assert docker("ps", "--format", "{{.Status}}").line.endswith(" (unhealthy)")
     docker("exec", unused_name, "touch", "/ok")
     becomes(target, unused_name, "healthy")
-    assert len(health(target, unused_name)["Log"]) == 5
+    wait_for(lambda: len(health(target, unused_name)["Log"]) == 5, "five results")
 
 
 def test_starting(target: Engine, docker: DockerCLI, unused_name: str) -> None:
@@ -189,3 +189,45 @@ def test_from_the_image(target: Engine, docker: DockerCLI, unused_name: str) -> 
     finally:
         docker("rm", "-f", unused_name, check=False)
         docker("rmi", image)
+
+
+SERVER = "mkdir -p /www; echo fine > /www/ok; exec busybox httpd -f -p 127.0.0.1:8080 -h /www"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("sampan.health-tcp", "8080", "connected to 127.0.0.1 port 8080"),
+        ("sampan.health-http", "http://localhost:8080/ok", "HTTP/1.1 200 OK"),
+    ],
+)
+@pytest.mark.parametrize("carrier", ["--annotation", "--label"])
+def test_probe_from_within(
+    target: Engine,
+    newest_docker: DockerCLI,
+    unused_name: str,
+    only_sampan: None,
+    carrier: str,
+    name: str,
+    value: str,
+    said: str,
+) -> None:
+    """A server that listens on the container's own loopback is reached; no process is made for it."""
+    docker = newest_docker
+    docker("run", "-d", "--name", unused_name, carrier, f"{name}={value}", "--health-interval", "100ms", "--health-retries", "1", IMAGE, "sh", "-c", SERVER)  # fmt: skip
+    found = becomes(target, unused_name, "healthy")
+    assert found["Log"][-1]["Output"] == said
+    assert len(docker("top", unused_name).out.splitlines()) == 2
+    docker("kill", unused_name)
+    assert health(target, unused_name)["Status"] == "unhealthy"
+
+
+def test_probe_of_nothing(
+    target: Engine, newest_docker: DockerCLI, unused_name: str, only_sampan: None
+) -> None:
+    newest_docker("run", "-d", "--name", unused_name, "--annotation", "sampan.health-tcp=8080", "--health-interval", "100ms", "--health-retries", "2", IMAGE, "sleep", "600")  # fmt: skip
+    found = becomes(target, unused_name, "unhealthy")
+    assert found["Log"][-1]["Output"] == "connect to 127.0.0.1 port 8080: Connection refused"
+    assert found["FailingStreak"] >= 2
+    message = newest_docker.fails("create", "--annotation", "sampan.health-tcp=x", IMAGE).err
+    assert "invalid health check: 'x' is no port" in message
