@@ -19,9 +19,9 @@ from sampan.engine.model import ContainerConfig, HealthConfig
 from sampan.engine.services import Services
 from sampan.engine.validation import as_list, merge_environment
 from sampan.errors import Conflict, InvalidArgument, NotFound
-from sampan.images.changes import apply_changes
-from sampan.images.commit import Commit
 from sampan.images.image import Image
+from sampan.images.making.changes import apply_changes
+from sampan.images.making.commit import Commit
 from sampan.images.pipe import produced
 from sampan.images.service import Images
 from sampan.oci.go_time import format_time

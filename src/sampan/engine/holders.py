@@ -12,8 +12,8 @@ from sampan.engine.disk import Kind, Owner
 from sampan.engine.volumes import Volumes
 from sampan.errors import InvalidArgument, NotFound, SampanError
 from sampan.images.image import Image
+from sampan.images.keeping.upkeep import PARTIAL_KEPT_S
 from sampan.images.service import Images
-from sampan.images.upkeep import PARTIAL_KEPT_S
 from sampan.oci.digest import ChainID, Digest
 from sampan.oci.go_time import format_time
 from sampan.snapshots.layers import Layer

@@ -1,4 +1,5 @@
-"""What is looked after from time to time: old downloads, the disk budget, unused seccomp filters."""
+"""What is looked after from time to time: old downloads, the disk budget, unused seccomp filters,
+old events."""
 
 from __future__ import annotations
 
@@ -6,9 +7,10 @@ import asyncio
 import logging
 import sqlite3
 
+from sampan.engine.events import EventBus
 from sampan.engine.seccomp import Profiles
 from sampan.errors import SampanError
-from sampan.images.upkeep import Upkeep
+from sampan.images.keeping.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -18,8 +20,9 @@ INTERVAL_S = 3600.0
 class Housekeeping:
     """Tidies up when the engine opens and every hour after."""
 
-    def __init__(self, upkeep: Upkeep, profiles: Profiles) -> None:
+    def __init__(self, upkeep: Upkeep, profiles: Profiles, events: EventBus) -> None:
         self._upkeep = upkeep
+        self._events = events
         self._profiles = profiles
         self._timer: asyncio.TimerHandle | None = None
 
@@ -32,6 +35,7 @@ class Housekeeping:
         try:
             self._upkeep.tidy()
             self._profiles.drop_unused()
+            self._events.tidy()
         except (SampanError, OSError, sqlite3.Error) as error:
             log.error("tidying up the data root: %s", error)
 

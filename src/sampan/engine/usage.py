@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from sampan.engine.containers import Containers
 from sampan.images.image import Image
+from sampan.images.keeping.space import ImageSpace
 from sampan.images.service import Images
-from sampan.images.space import ImageSpace
 
 
 @dataclass(frozen=True, slots=True)

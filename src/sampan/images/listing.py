@@ -13,8 +13,8 @@ from sampan.errors import InvalidArgument, NotFound
 from sampan.images.catalog import Catalog
 from sampan.images.filters import select
 from sampan.images.image import Image
+from sampan.images.keeping.space import Space
 from sampan.images.removal import InUse
-from sampan.images.space import Space
 from sampan.oci.descriptor import Descriptor, Platform, matches
 from sampan.oci.digest import ChainID, Digest
 from sampan.oci.index import is_attestation, parse_index

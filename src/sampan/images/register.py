@@ -19,13 +19,13 @@ import msgspec
 
 from sampan.content.store import ContentStore
 from sampan.errors import InvalidArgument, NotFound, RuntimeFailure
-from sampan.images import save as saving
+from sampan.images.archives import save as saving
+from sampan.images.archives.load import Loaded
 from sampan.images.catalog import Catalog
 from sampan.images.disk import storing
-from sampan.images.holds import Hold, Holds
 from sampan.images.image import Image
-from sampan.images.load import Loaded
-from sampan.images.needs import Freed, Needs, Parts
+from sampan.images.keeping.holds import Hold, Holds
+from sampan.images.keeping.needs import Freed, Needs, Parts
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import ChainID, Digest, short_id
 from sampan.oci.manifest import parse_manifest

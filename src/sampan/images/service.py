@@ -17,27 +17,27 @@ from typing import Any
 
 from sampan.content.store import ContentStore
 from sampan.errors import InvalidArgument
-from sampan.images import save as saving
+from sampan.images.archives import save as saving
+from sampan.images.archives.download import opened
+from sampan.images.archives.load import Loaded, Loader, Progress
 from sampan.images.catalog import Catalog
-from sampan.images.commit import Commit, commit_layer
 from sampan.images.distribution.client import Registries
 from sampan.images.distribution.credentials import Credentials
 from sampan.images.distribution.settings import RegistrySettings
 from sampan.images.distribution.transport import Transport
-from sampan.images.download import opened
-from sampan.images.flat import import_tree, new_defaults
 from sampan.images.history import history
 from sampan.images.host import host_image, refuse_reserved
 from sampan.images.image import Image
+from sampan.images.keeping.upkeep import Upkeep
 from sampan.images.listing import NOTHING_EXTRA, Listing, Wanted
-from sampan.images.load import Loaded, Loader, Progress
+from sampan.images.making.commit import Commit, commit_layer
+from sampan.images.making.flat import import_tree, new_defaults
 from sampan.images.pipe import consume, in_thread
-from sampan.images.pull import Puller, Request, parse_wanted
-from sampan.images.push import Pusher
+from sampan.images.pulling.pull import Puller, Request, parse_wanted
+from sampan.images.pushing.push import Pusher
 from sampan.images.register import Emit, Register
 from sampan.images.removal import InUse
 from sampan.images.removing import Remover
-from sampan.images.upkeep import Upkeep
 from sampan.oci.descriptor import Platform, local_platform, parse_platform
 from sampan.oci.go_time import format_time
 from sampan.oci.reference import Reference, is_tag, parse_reference

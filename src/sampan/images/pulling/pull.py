@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from sampan.content.store import ContentStore, DigestMismatch
 from sampan.errors import InvalidArgument, NotFound, SampanError, Unsupported
 from sampan.images import progress as messages
+from sampan.images.archives.load import Loaded
 from sampan.images.catalog import Catalog
 from sampan.images.disk import storing
 from sampan.images.distribution.client import Registries
@@ -23,12 +24,11 @@ from sampan.images.distribution.credentials import Credentials
 from sampan.images.distribution.interface import FetchedManifest, Repository
 from sampan.images.host import refuse_reserved
 from sampan.images.image import Image
-from sampan.images.load import Loaded
 from sampan.images.progress import Progress
+from sampan.images.pulling.transfers import Downloads, Transfer
+from sampan.images.pulling.unpacking import LayerPlan, Unpacker
 from sampan.images.register import Register
 from sampan.images.shared import AnyJob
-from sampan.images.transfers import Downloads, Transfer
-from sampan.images.unpacking import LayerPlan, Unpacker
 from sampan.oci import media_types
 from sampan.oci.descriptor import Descriptor, Platform, local_platform, matches
 from sampan.oci.digest import BadDigest, ChainID, Digest, digest_of, parse_digest, short_id

@@ -14,8 +14,8 @@ import msgspec
 
 from sampan.content.compression import compression_of, decompressed
 from sampan.content.store import ContentStore
+from sampan.images.archives.load import DOCKER_MANIFEST_FILE
 from sampan.images.image import Image
-from sampan.images.load import DOCKER_MANIFEST_FILE
 from sampan.oci import tar_writer
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import DiffID, Digest, hex_of

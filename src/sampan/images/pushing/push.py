@@ -20,10 +20,10 @@ from sampan.images.distribution.credentials import Credentials
 from sampan.images.distribution.failures import RegistryFailure, Temporary
 from sampan.images.host import refuse_reserved
 from sampan.images.image import Image
-from sampan.images.packing import Packer
 from sampan.images.progress import Progress
+from sampan.images.pushing.packing import Packer
+from sampan.images.pushing.uploads import ALREADY_THERE, Target, Uploads
 from sampan.images.register import Register
-from sampan.images.uploads import ALREADY_THERE, Target, Uploads
 from sampan.oci import media_types
 from sampan.oci.descriptor import Descriptor, Platform, matches, parse_platform
 from sampan.oci.digest import DiffID, Digest, digest_of, short_id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sampan.images.needs import NOTHING, Freed, Needs, Parts
+from sampan.images.keeping.needs import NOTHING, Freed, Needs, Parts
 from sampan.oci.digest import ChainID, Digest
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from sampan.images.image import Image
-from sampan.images.needs import Needs
+from sampan.images.keeping.needs import Needs
 from sampan.oci.digest import ChainID, Digest
 from sampan.snapshots.layers import Layer, Layers
 

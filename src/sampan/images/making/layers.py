@@ -15,8 +15,8 @@ from typing import NamedTuple
 from isal import isal_zlib
 
 from sampan.content.store import BlobWriter, ContentStore
+from sampan.images.archives.load import Loaded
 from sampan.images.disk import storing
-from sampan.images.load import Loaded
 from sampan.oci import media_types
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import ChainID, Digest

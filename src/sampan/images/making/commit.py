@@ -10,9 +10,9 @@ import msgspec
 
 from sampan.content.store import ContentStore
 from sampan.errors import NotFound
+from sampan.images.archives.load import Loaded
 from sampan.images.image import Image
-from sampan.images.load import Loaded
-from sampan.images.making import reader, store_image, store_layer
+from sampan.images.making.layers import reader, store_image, store_layer
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.image_config import History, ImageConfig, RootFS, RunDefaults

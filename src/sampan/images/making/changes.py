@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from sampan.errors import InvalidArgument
-from sampan.images import words
+from sampan.images.making import words
 from sampan.oci.go_time import parse_duration
 from sampan.oci.image_config import Healthcheck, RunDefaults
 

@@ -137,7 +137,7 @@ class TestOneImage:
         await world.load(oci_archive(MADE, f"{REPOSITORY}:1"))
         await push(world, REPOSITORY)
         fake.calls.clear()
-        monkeypatch.setattr("sampan.images.push._LATELY_NS", 0)
+        monkeypatch.setattr("sampan.images.pushing.push._LATELY_NS", 0)
         messages = await push(world, REPOSITORY)
         assert statuses(messages) == {s: ["Preparing", "Layer already exists"] for s in SHORT}
         assert len(fake.asked("has")) == 4 and fake.asked("resolve") == ["1"]
@@ -147,7 +147,7 @@ class TestOneImage:
         self, world: ImageWorld, fake: FakeRegistries, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Also where it still has the manifest."""
-        monkeypatch.setattr("sampan.images.push._LATELY_NS", 0)
+        monkeypatch.setattr("sampan.images.pushing.push._LATELY_NS", 0)
         await world.load(oci_archive(MADE, f"{REPOSITORY}:1", f"{REPOSITORY}:2"))
         await push(world, REPOSITORY)
         lost = MADE.layers[0].digest

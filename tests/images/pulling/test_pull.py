@@ -15,7 +15,7 @@ from sampan.content.store import DigestMismatch
 from sampan.errors import InvalidArgument, NotFound, SampanError, Unavailable
 from sampan.images.distribution.failures import RegistryFailure, Temporary
 from sampan.images.distribution.settings import RegistrySettings
-from sampan.images.transfers import Downloads
+from sampan.images.pulling.transfers import Downloads
 from sampan.oci.descriptor import local_platform
 from support.fake_registries import CHUNK, FakeRegistries
 from support.images import ImageWorld

@@ -17,7 +17,7 @@ from sampan.images.distribution.client import Registries
 from sampan.images.distribution.credentials import Credentials
 from sampan.images.distribution.failures import RegistryFailure, Temporary
 from sampan.images.distribution.settings import LiveSettings, RegistrySettings
-from sampan.images.transfers import Downloads
+from sampan.images.pulling.transfers import Downloads
 from support.certificates import Certificates
 from support.faulty_proxy import (
     Answer,

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from sampan.content.compression import decompressed
 from sampan.content.store import ContentStore
-from sampan.images.changes import apply_changes
-from sampan.images.load import Loaded
-from sampan.images.making import store_image, store_layer
+from sampan.images.archives.load import Loaded
+from sampan.images.making.changes import apply_changes
+from sampan.images.making.layers import store_image, store_layer
 from sampan.oci.descriptor import Platform
 from sampan.oci.image_config import History, ImageConfig, RootFS, RunDefaults
 from sampan.oci.reference import Reference

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from sampan.errors import Conflict, InvalidArgument
-from sampan.images.upkeep import PARTIAL_KEPT_S
+from sampan.images.keeping.upkeep import PARTIAL_KEPT_S
 from sampan.oci.digest import Digest, digest_of
 from support.images import ImageWorld
 from support.rootfs import image_tar

@@ -21,12 +21,12 @@ from sampan.images import progress
 from sampan.images.disk import storing
 from sampan.images.distribution.interface import Repository
 from sampan.images.distribution.settings import RegistrySettings
-from sampan.images.growing import Reader
 from sampan.images.pipe import StreamAborted
 from sampan.images.progress import Meter, Progress
+from sampan.images.pulling.growing import Reader
+from sampan.images.pulling.transfers import Downloads, Transfer, finished
 from sampan.images.shared import Job, Jobs
 from sampan.images.slots import Slots
-from sampan.images.transfers import Downloads, Transfer, finished
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import ChainID, DiffID, chain_id
 from sampan.oci.tar import CHUNK, Read

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument
-from sampan.images.flat import new_defaults
+from sampan.images.making.flat import new_defaults
 
 
 @pytest.mark.parametrize(

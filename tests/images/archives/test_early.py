@@ -12,7 +12,7 @@ import pytest
 
 from sampan.content.compression import BadCompression
 from sampan.errors import InvalidArgument
-from sampan.images.early import EarlyLayers
+from sampan.images.archives.early import EarlyLayers
 from sampan.oci.digest import digest_of
 from support.images import ImageWorld
 from support.rootfs import image_tar

@@ -26,8 +26,8 @@ from sampan.images.disk import storing
 from sampan.images.distribution.failures import RegistryFailure, Temporary
 from sampan.images.distribution.interface import BlobStream, Repository
 from sampan.images.distribution.settings import RegistrySettings
-from sampan.images.growing import Growing, Reader
 from sampan.images.progress import Meter, Progress
+from sampan.images.pulling.growing import Growing, Reader
 from sampan.images.shared import Job, Jobs, ended
 from sampan.images.slots import Slots
 from sampan.oci.descriptor import Descriptor

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from sampan.content.store import ContentStore
 from sampan.errors import Conflict, InvalidArgument, SampanError
-from sampan.images import budget
 from sampan.images.catalog import Catalog
 from sampan.images.image import Image
-from sampan.images.prune import prunable
+from sampan.images.keeping import budget
+from sampan.images.keeping.prune import prunable
+from sampan.images.keeping.space import Space
 from sampan.images.register import Register
 from sampan.images.removal import Users
-from sampan.images.space import Space
 from sampan.oci.digest import Digest
 from sampan.snapshots.overlay import Snapshotter
 

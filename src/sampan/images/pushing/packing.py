@@ -30,7 +30,7 @@ from sampan.oci.manifest import Manifest, encode_manifest, parse_manifest
 
 _PIECE = 1 << 20
 _LEVEL = 1
-"""ISA-L's fastest; images/making.py has the figures."""
+"""ISA-L's fastest; images/making/layers.py has the figures."""
 _GZIP = 31
 """zlib's window bits for a gzip stream."""
 _AT_ONCE = 2

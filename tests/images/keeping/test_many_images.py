@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sampan.images.making import StoredLayer, store_image, store_layer
+from sampan.images.making.layers import StoredLayer, store_image, store_layer
 from sampan.oci.image_config import ImageConfig, RootFS
 from sampan.oci.reference import parse_reference
 from support.engines import SampanEngine

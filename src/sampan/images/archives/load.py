@@ -17,9 +17,9 @@ import msgspec
 from sampan.content.compression import compression_of
 from sampan.content.store import ContentStore
 from sampan.errors import InvalidArgument, Unsupported
+from sampan.images.archives.early import EarlyLayers
+from sampan.images.archives.staging import Staging
 from sampan.images.disk import storing
-from sampan.images.early import EarlyLayers
-from sampan.images.staging import Staging
 from sampan.oci import media_types
 from sampan.oci.descriptor import Descriptor, Platform, local_platform
 from sampan.oci.digest import (

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from sampan.errors import Conflict, InvalidArgument, NotFound
-from sampan.images.commit import Commit
 from sampan.images.image import Image
 from sampan.images.listing import Wanted
+from sampan.images.making.commit import Commit
 from sampan.oci import media_types
 from sampan.oci.digest import Digest
 from sampan.oci.image_config import RunDefaults

@@ -1,0 +1,1 @@
+"""What images take on the disk, who needs which part of it, and what may go."""

@@ -1,0 +1,1 @@
+"""Images that are made here: imported trees and committed containers, and `--change`."""

@@ -1,0 +1,1 @@
+"""Images from registries: downloads, and layers that are unpacked while they arrive."""
