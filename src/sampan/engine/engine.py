@@ -136,7 +136,7 @@ class Engine:
             rows=ImageRows(database),
             emit=_image_events(events),
             in_use=lambda identity: [
-                (c.id, c.state.running) for c in registry if c.image[0] == identity
+                (c.id, c.state.counts_as_running) for c in registry if c.image[0] == identity
             ],
             registries=Registries(registry_settings),
         )

@@ -172,6 +172,8 @@ class Holders:
         if container.state.running:
             held.append(_holder("process", str(container.state.pid), str(container.state.pid)))
             goes = "it runs; `rm -f` ends and removes it"
+        elif container.state.restarting:
+            goes = "its restart policy starts it again; `rm -f` removes it"
         elif container.host_config.auto_remove:
             goes = "it is removed when it has run"
         else:

@@ -351,8 +351,9 @@ class Lifecycle:
         by_hand = restarts.stops_by_hand(number)
         if container.state.restarting:
             if by_hand:
-                await self.force_end(container)
-            return
+                await self.drop_restart(container)
+            if not container.state.running:  # else its start was under way
+                return
         if not container.state.running:
             raise Conflict(
                 f"Cannot kill container: {container.id}: Container {container.id} is not running"
