@@ -73,6 +73,7 @@ def test_select_refuses(wanted: dict[str, list[str]], text: str) -> None:
 
 
 EVENT = Event(
+    number=1,
     type="container",
     action="exec_start: sh",
     id="aa" * 32,

@@ -20,6 +20,8 @@ from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
 from sampan.api.framing import Framing
+from sampan.api.peers import requester_of
+from sampan.engine.requester import Requester
 
 
 class Connection(RequestHandler):
@@ -31,6 +33,11 @@ class Connection(RequestHandler):
         self._framing = Framing()
         self._answered = 0
         self._on_lost: Callable[[], object] | None = None
+        self.requester: Requester | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.requester = requester_of(transport)
+        super().connection_made(transport)
 
     # Holding back what follows a hijacking request
 

@@ -20,6 +20,7 @@ from sampan.api.call import Call
 from sampan.api.connection import ApiProtocolFactory, Connection
 from sampan.api.errors import status_of, text_of
 from sampan.api.router import Route, Router
+from sampan.engine import requester
 from sampan.errors import NotFound, SampanError
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
@@ -75,6 +76,7 @@ class ApiServer:
         started = time.monotonic()
         connection = request.protocol
         assert isinstance(connection, Connection)
+        requester.current.set(connection.requester)
         call = Call(request, self._headers)
         try:
             response = await self._dispatch(call)

@@ -68,6 +68,7 @@ _ENGINE_DIRECTORIES = frozenset(
         "active",
         "blobs",
         "containers",
+        "events",
         "ingest",
         "l",
         "layers",
@@ -99,8 +100,8 @@ def owner_of(path: str) -> Owner:
             if second.startswith(".deep-"):
                 return Owner(Kind.REMOVAL, f"{first}/{second}")
             return Owner(Kind.CONTAINER, second)
-        case "l":
-            return Owner(Kind.ENGINE, "l")
+        case "events" | "l":
+            return Owner(Kind.ENGINE, first)
         case "seccomp":
             return Owner(Kind.PROFILE, second)
         case "spare":

@@ -34,7 +34,7 @@ from sampan.engine.stats import Stats
 from sampan.engine.system import System
 from sampan.engine.usage import Usage
 from sampan.engine.volumes import Volumes
-from sampan.errors import SampanError
+from sampan.errors import SampanError, Unavailable
 from sampan.images.distribution.client import Registries
 from sampan.images.distribution.settings import LiveSettings
 from sampan.images.service import Images
@@ -43,6 +43,7 @@ from sampan.shim.client import Zygote
 from sampan.snapshots.overlay import Snapshotter
 from sampan.state.containers import ContainerRows
 from sampan.state.database import Database
+from sampan.state.events import EventLog
 from sampan.state.images import ImageRows
 from sampan.state.volumes import VolumeRows
 
@@ -76,7 +77,7 @@ class Engine:
         self.system = system
         self.stats = Stats(services.registry, services.networking)
         self.usage = Usage(images, containers)
-        self.housekeeping = Housekeeping(images.upkeep, services.profiles)
+        self.housekeeping = Housekeeping(images.upkeep, services.profiles, services.events)
         self.space = DiskSpace(options.data_root, images, containers, services.volumes)
         self.identity = _identity(database)
         self._database = database
@@ -117,7 +118,7 @@ class Engine:
 
     @classmethod
     def _assemble(cls, options: EngineOptions, database: Database, zygote: Zygote) -> Engine:
-        events = EventBus()
+        events = EventBus(_event_log(options))
         registry = Registry(ContainerRows(database), options.containers_directory)
         snapshots = Snapshotter(options.data_root, hidden=[options.exec_root])
         volumes = Volumes(
@@ -221,6 +222,15 @@ def _image_events(events: EventBus) -> Callable[[str, str, dict[str, str]], None
         events.emit("image", action, identity, attributes)
 
     return emit
+
+
+def _event_log(options: EngineOptions) -> EventLog:
+    try:
+        return EventLog(options.events_directory, options.event_limits)
+    except OSError as error:
+        raise Unavailable(
+            f"the events in {options.events_directory} cannot be used: {error.strerror}"
+        ) from error
 
 
 def _make_directories(options: EngineOptions) -> None:

@@ -1,109 +1,311 @@
-"""What happened, told to whoever listens.
+"""What happened, told to whoever listens, once and in order, over restarts of the daemon too.
 
-The last events are kept in memory for `--since`; a listener has a bounded queue, and one that
-does not keep up is hung up on instead of filling the daemon's memory.
+An event gets the next number, is written to the log on disk and then told: whoever heard of it can go
+on behind it, with this daemon or the next one. The last events are kept in memory, too; a listener that
+falls behind them reads on from the disk, so that a slow one costs no memory.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 import msgspec
 
+from sampan.engine import requester
 from sampan.engine.filters import event_matches
+from sampan.engine.requester import Requester
+from sampan.errors import InvalidArgument, NotFound
+from sampan.state.events import EventLog, Place
 
-# How many past events `since` can reach back to; and how far a listener may fall behind.
+log = logging.getLogger(__name__)
+
+# How many events are kept in memory. As many wait for a full disk to have room again.
 KEPT_EVENTS = 4096
-QUEUE_LENGTH = 16384
+# A clock that was set back by more gives the times of events; by less, they go on rising.
+CLOCK_STEP_NS = 1_000_000_000
+ID_PREFIX = "e"
+_LONGEST_NUMBER = 18
 
 
-class Event(msgspec.Struct, kw_only=True, frozen=True):
-    """One event in Docker's words: type `container`, action `start`, the actor and its attributes."""
+class Event(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """One event in Docker's words: type `container`, action `start`, the actor and its attributes.
 
+    `number` counts all events of a data root; `by` is who asked for it, None: nobody did.
+    """
+
+    number: int
+    time_ns: int
     type: str
     action: str
     id: str
     attributes: dict[str, str]
-    time_ns: int
     scope: str = "local"
+    by: Requester | None = None
+
+    @property
+    def cursor(self) -> str:
+        """The event's ID, with which a stream goes on behind it."""
+        return f"{ID_PREFIX}{self.number}"
+
+
+_decode = msgspec.json.Decoder(Event).decode
+
+
+def number_of(cursor: str) -> int | None:
+    """The number of an event's ID; None for what is none (a time, for instance)."""
+    digits = cursor.removeprefix(ID_PREFIX)
+    if digits == cursor or not (digits.isascii() and digits.isdigit()):
+        return None
+    return int(digits) if len(digits) <= _LONGEST_NUMBER else None
 
 
 class EventBus:
-    """Sends each event to all listeners, in order."""
+    """Numbers events, writes them down, and tells all listeners; used from the event loop.
 
-    def __init__(self) -> None:
+    Without a log on disk, only what is in memory is there.
+    """
+
+    def __init__(self, disk: EventLog | None = None) -> None:
+        self._disk = disk
+        self._last = disk.last if disk else 0
+        self._last_ns = disk.latest_ns if disk else 0
+        # No event that is not in memory is younger than this.
+        self._forgotten_ns = self._last_ns
         self._kept: deque[Event] = deque(maxlen=KEPT_EVENTS)
-        self._listeners: set[asyncio.Queue[Event | None]] = set()
-        self._last_ns = 0
+        self._unwritten: deque[tuple[Event, bytes]] = deque(maxlen=KEPT_EVENTS)
+        self._listeners: set[asyncio.Event] = set()
+        self._closed = False
 
     @property
     def listeners(self) -> int:
         return len(self._listeners)
 
+    @property
+    def last(self) -> int:
+        """The number of the last event."""
+        return self._last
+
     def emit(self, type: str, action: str, id: str, attributes: Mapping[str, str]) -> Event:
-        """Tell all listeners. Times are strictly rising, so that a client can go on after one."""
-        self._last_ns = max(time.time_ns(), self._last_ns + 1)
+        """Write an event down and tell all listeners.
+
+        Times are strictly rising, unless the clock was set back.
+        """
+        now_ns = time.time_ns()
+        if self._last_ns - CLOCK_STEP_NS < now_ns <= self._last_ns:
+            now_ns = self._last_ns + 1
+        self._last_ns = now_ns
+        self._last += 1
         event = Event(
-            type=type, action=action, id=id, attributes=dict(attributes), time_ns=self._last_ns
+            number=self._last,
+            time_ns=now_ns,
+            type=type,
+            action=action,
+            id=id,
+            attributes=dict(attributes),
+            by=requester.current.get(),
         )
+        if self._disk is not None:
+            self._write(self._disk, event)
+        if len(self._kept) == KEPT_EVENTS:
+            self._forgotten_ns = max(self._forgotten_ns, self._kept[0].time_ns)
         self._kept.append(event)
-        for queue in list(self._listeners):
-            try:
-                queue.put_nowait(event)
-            except asyncio.QueueFull:
-                self._hang_up(queue)
+        for wake in self._listeners:
+            wake.set()
         return event
 
     def close(self) -> None:
         """End every listener's stream."""
-        for queue in list(self._listeners):
-            self._hang_up(queue)
+        self._closed = True
+        for wake in self._listeners:
+            wake.set()
+        if self._disk is not None:
+            self.tidy()
+            self._disk.close()
+
+    # On disk
+
+    def tidy(self) -> None:
+        """Write what a full disk had no room for, and let go of what is too old."""
+        if self._disk is not None:
+            self._flush(self._disk)
+            self._disk.prune()
+
+    def _write(self, disk: EventLog, event: Event) -> None:
+        line = msgspec.json.encode(event)
+        if not self._unwritten:
+            try:
+                disk.append(event.number, event.time_ns, line)
+                return
+            except OSError as error:
+                log.error(
+                    "events cannot be written, the last %d are kept in memory: %s",
+                    KEPT_EVENTS,
+                    error,
+                )
+        self._unwritten.append((event, line))
+        self._flush(disk)
+
+    def _flush(self, disk: EventLog) -> None:
+        if not self._unwritten:
+            return
+        try:
+            while self._unwritten:
+                event, line = self._unwritten[0]
+                disk.append(event.number, event.time_ns, line)
+                self._unwritten.popleft()
+        except OSError:
+            return
+        log.info("events are written again")
+
+    # Listening
+
+    def check(self, after: int) -> None:
+        """Whether a stream can go on behind the event with this number, with none missing.
+
+        Raises:
+            NotFound: later ones have been let go of.
+            InvalidArgument: there has never been such an event.
+        """
+        oldest = self._oldest
+        if after < oldest - 1:
+            raise NotFound(
+                f"events behind {ID_PREFIX}{after} are no longer kept: the oldest is "
+                f"{ID_PREFIX}{oldest}",
+                hint=f"list what there is, and go on with {ID_PREFIX}{self._last}",
+            )
+        if after > self._last:
+            raise InvalidArgument(
+                f"no such event: {ID_PREFIX}{after}; the last is {ID_PREFIX}{self._last}",
+                hint="is the ID another engine's?",
+            )
 
     async def subscribe(
         self,
         *,
+        after: int | None = None,
         since_ns: int | None = None,
         until_ns: int | None = None,
         filters: Mapping[str, Sequence[str]] | None = None,
     ) -> AsyncIterator[Event]:
-        """Events that match, past ones from `since_ns` first, then as they come up to `until_ns`.
+        """Events that match: past ones from `since_ns` on, or those behind the number `after`
+        first, then as they come up to `until_ns`.
 
-        Without `since_ns` only new ones. Ends at `until_ns`, when the bus closes, or when the
-        reader fell too far behind. Closing the iterator unsubscribes.
+        Without either only new ones. Ends at `until_ns`, when the bus closes, or when the reader
+        fell so far behind that what it needs next is no longer kept. Closing the iterator
+        unsubscribes.
+
+        Raises:
+            NotFound, InvalidArgument: see `check`.
         """
-        queue: asyncio.Queue[Event | None] = asyncio.Queue(QUEUE_LENGTH)
-        past = [] if since_ns is None else [e for e in self._kept if e.time_ns >= since_ns]
-        self._listeners.add(queue)
+        if after is not None:
+            self.check(after)
+        newest = self._last
+        position = self._before(since_ns) if after is None else after
+        wake = asyncio.Event()
+        self._listeners.add(wake)
         try:
-            for event in past:
-                if (until_ns is None or event.time_ns <= until_ns) and event_matches(
-                    event, filters or {}
-                ):
+            async for event in self._behind(position, since_ns or 0, until_ns, wake, after is None):
+                if event.number <= newest:
+                    if since_ns is not None and event.time_ns < since_ns:
+                        continue
+                    if until_ns is not None and event.time_ns > until_ns:
+                        continue
+                elif until_ns is not None and event.time_ns > until_ns:
+                    return
+                if event_matches(event, filters or {}):
                     yield event
-            while (event_or_end := await self._next(queue, until_ns)) is not None:
-                if event_matches(event_or_end, filters or {}):
-                    yield event_or_end
         finally:
-            self._listeners.discard(queue)
+            self._listeners.discard(wake)
 
-    async def _next(self, queue: asyncio.Queue[Event | None], until_ns: int | None) -> Event | None:
+    @property
+    def _first_kept(self) -> int:
+        """The number of the oldest event in memory; of the next one where there is none."""
+        return self._last + 1 - len(self._kept)
+
+    @property
+    def _oldest(self) -> int:
+        """The number from which on there are all."""
+        return self._disk.oldest if self._disk is not None else self._first_kept
+
+    def _before(self, since_ns: int | None) -> int:
+        """A number behind which all events from `since_ns` on are; None: new ones only."""
+        if since_ns is None:
+            return self._last
+        return self._first_kept - 1 if since_ns > self._forgotten_ns else 0
+
+    async def _behind(
+        self,
+        position: int,
+        since_ns: int,
+        until_ns: int | None,
+        wake: asyncio.Event,
+        may_begin_later: bool,
+    ) -> AsyncIterator[Event]:
+        """All events behind a number, without end but for `until_ns`, the close, and a gap."""
+        place: Place | None = None
+        while True:
+            if position < self._first_kept - 1:
+                if self._oldest > position + 1:
+                    if not may_begin_later:
+                        log.info("a listener fell behind all events that are kept")
+                        return
+                    position = self._oldest - 1
+                    continue
+                reached = self._first_kept - 1
+                events, place = await self._from_disk(position, since_ns, place)
+                for event in events:
+                    position = event.number
+                    yield event
+                if place is None:
+                    position = max(position, reached)
+            elif position < self._last:
+                place = None
+                event = self._kept[position - self._last]
+                position = event.number
+                yield event
+            elif not await self._wait(wake, until_ns):
+                return
+            may_begin_later = may_begin_later and place is not None
+
+    async def _from_disk(
+        self, position: int, since_ns: int, place: Place | None
+    ) -> tuple[list[Event], Place | None]:
+        disk = self._disk
+        if disk is None:
+            return [], None
+
+        def read() -> tuple[list[Event], Place | None]:
+            lines, behind = disk.read(place or disk.place_of(position, since_ns))
+            return [event for line in lines for event in _decoded(line, position)], behind
+
+        return await asyncio.to_thread(read)
+
+    async def _wait(self, wake: asyncio.Event, until_ns: int | None) -> bool:
+        """Wait for more events; False when there will be none."""
+        if self._closed:
+            return False
+        wake.clear()
         if until_ns is None:
-            return await queue.get()
+            await wake.wait()
+            return True
         try:
             async with asyncio.timeout(max(0.0, (until_ns - time.time_ns()) / 1e9)):
-                event = await queue.get()
+                await wake.wait()
         except TimeoutError:
-            return None
-        return event if event is not None and event.time_ns <= until_ns else None
+            return False
+        return True
 
-    def _hang_up(self, queue: asyncio.Queue[Event | None]) -> None:
-        self._listeners.discard(queue)
-        while True:
-            try:
-                queue.put_nowait(None)
-                return
-            except asyncio.QueueFull:
-                queue.get_nowait()
+
+def _decoded(line: bytes, position: int) -> Iterator[Event]:
+    """The event of a line, if it is behind a number, and whole: a crash of the machine can leave
+    others."""
+    try:
+        event = _decode(line)
+    except msgspec.DecodeError:
+        return
+    if event.number > position:
+        yield event

@@ -8,6 +8,7 @@ address → files → OCI configuration → shim and process. The end of a conta
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import errno
 import logging
 import signal
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 from sampan.engine import defaults, health, restarts
 from sampan.engine.bundle import Bundles
 from sampan.engine.container import Container, Event, Status
+from sampan.engine.requester import by_nobody
 from sampan.engine.restarts import Restarts
 from sampan.engine.services import Services
 from sampan.engine.signals import DEFAULT_STOP_SIGNAL, signal_number
@@ -174,7 +176,8 @@ class Lifecycle:
         shim.exited.add_done_callback(
             lambda future: (
                 None if future.cancelled() else self._ended(container, shim, future.result())
-            )
+            ),
+            context=contextvars.Context(),  # who started it did not ask for its end
         )
 
     def _ended(self, container: Container, shim: ShimConnection, status: ExitStatus) -> None:
@@ -282,7 +285,7 @@ class Lifecycle:
     def tell_running(self, container: Container) -> None:
         """Tell the watchers that the container's process runs."""
         for watcher in self.watchers:
-            watcher.running(container)
+            by_nobody(watcher.running, container)
 
     # Stop, kill, pause
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sampan.images.distribution.settings import RegistrySettings
+from sampan.state.events import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class EngineOptions:
     labels: Sequence[str] = ()
     default_ulimits: Sequence[tuple[str, int, int]] = ()
     registries: RegistrySettings = field(default_factory=RegistrySettings)
+    event_limits: Limits = field(default_factory=Limits)
 
     @property
     def containers_directory(self) -> str:
@@ -39,6 +41,10 @@ class EngineOptions:
     @property
     def volumes_directory(self) -> str:
         return f"{self.data_root}/volumes"
+
+    @property
+    def events_directory(self) -> str:
+        return f"{self.data_root}/events"
 
     @property
     def shims_directory(self) -> str:

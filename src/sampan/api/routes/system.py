@@ -13,7 +13,7 @@ from sampan.api.call import Call
 from sampan.api.router import Route
 from sampan.api.server import Handler
 from sampan.api.shapes import events as shapes
-from sampan.engine.events import Event
+from sampan.engine.events import Event, number_of
 from sampan.engine.filters import EVENT_FILTERS, check_names, timestamp_ns
 
 if TYPE_CHECKING:
@@ -58,8 +58,12 @@ class SystemRoutes:
     async def events(self, call: Call) -> web.StreamResponse:
         filters = call.filters()
         check_names(filters, EVENT_FILTERS)
+        after = number_of(call.text("since"))
+        if after is not None:
+            self._engine.events.check(after)
         events = self._engine.events.subscribe(
-            since_ns=moment(call, "since"),
+            after=after,
+            since_ns=moment(call, "since") if after is None else None,
             until_ns=moment(call, "until"),
             filters=filters,
         )
