@@ -193,8 +193,7 @@ def table(figures: dict[str, dict[str, list[float]]], names: list[str]) -> str:
 
 def _goal(row: str, ours: float | None, ratio: float | None) -> tuple[str, str]:
     if row in ABSOLUTE_GOALS:
-        goal = ABSOLUTE_GOALS[row]
-        return f"≤ {goal:g} MiB", _met(ours, goal)
+        return f"≤ {ABSOLUTE_GOALS[row]:g} MiB", _met(ours, ABSOLUTE_GOALS[row])
     goal = GOALS.get(row)
     if goal is None:
         return "", ""
