@@ -204,3 +204,16 @@ def test_inspect_and_list_agree(target: Engine, docker: DockerCLI, unused_name: 
     [listed] = json.loads(target.get("/containers/json").body)
     assert listed["State"] in ("restarting", "running")
     docker("rm", "-f", unused_name)
+
+
+def test_a_message_does_not_stop_by_hand(
+    target: Engine, newest_docker: DockerCLI, unused_name: str, only_sampan: None
+) -> None:
+    """A reload by SIGHUP leaves the policy in force; under dockerd it turns it off."""
+    script = "trap 'echo hup' HUP; echo ready; while test ! -e /end; do usleep 20000; done; rm /end; exit 3"
+    newest_docker("run", "-d", "--name", unused_name, "--restart", "unless-stopped", IMAGE, "sh", "-c", script)  # fmt: skip
+    wait_for(lambda: "ready" in newest_docker("logs", unused_name).out, "the trap to be set")
+    newest_docker("kill", "-s", "HUP", unused_name)
+    wait_for(lambda: "hup" in newest_docker("logs", unused_name).out, "the signal")
+    newest_docker("exec", unused_name, "touch", "/end")
+    wait_for(lambda: inspected(target, unused_name)["RestartCount"] == 1, "the restart")
