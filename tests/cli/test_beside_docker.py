@@ -114,6 +114,11 @@ commit NAME -c FOO
 export nope
 export -o /nodir/file NAME
 rename a
+update NAME
+update --restart always:x NAME
+update --restart :3 NAME
+update -m 1m NAME
+update -c 300 nope NAME
 start nope
 stop nope nope2
 kill -s FOO NAME
@@ -363,7 +368,7 @@ def test_prune_asks_and_tells(same: Same, sampan_cli: DockerCLI, unused_name: st
 
 def test_help_is_dockers(same: Same) -> None:
     """For the commands whose flags are all docker's."""
-    for line in ("ps", "container ls", "start", "stop", "kill", "restart", "pause", "rm", "rename", "wait", "top",
+    for line in ("ps", "container ls", "start", "stop", "kill", "restart", "pause", "rm", "rename", "update", "wait", "top",
                  "logs", "attach", "exec", "inspect", "events", "tag", "container prune", "image prune"):  # fmt: skip
         done = same(*line.split(), "--help")
         assert done.code == 0

@@ -10,6 +10,7 @@ from sampan.api.routes import absent
 from sampan.api.routes.containers import ContainerRoutes
 from sampan.api.routes.distribution import DistributionRoutes
 from sampan.api.routes.execs import ExecRoutes, ExecStart
+from sampan.api.routes.files import CopyRequest, FileRoutes
 from sampan.api.routes.image_transfer import ImageTransferRoutes
 from sampan.api.routes.images import ImageRoutes
 from sampan.api.routes.space import SpaceRoutes
@@ -19,7 +20,7 @@ from sampan.api.routes.system import SystemRoutes
 from sampan.api.routes.trees import TreeRoutes
 from sampan.api.routes.volumes import VolumeCreate, VolumeRoutes
 from sampan.api.server import ApiServer
-from sampan.engine.model import CreateRequest, ExecConfig
+from sampan.engine.model import CreateRequest, ExecConfig, UpdateConfig
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 def docker_api(engine: Engine) -> ApiServer:
     """The API server of `engine`, to be given to listeners."""
-    codec.prepare(CreateRequest, ExecConfig, ExecStart, VolumeCreate)
+    codec.prepare(CopyRequest, CreateRequest, UpdateConfig, ExecConfig, ExecStart, VolumeCreate)
     return ApiServer(
         [
             *SystemRoutes(engine).routes(),
@@ -37,6 +38,7 @@ def docker_api(engine: Engine) -> ApiServer:
             *ExecRoutes(engine).routes(),
             *ImageRoutes(engine).routes(),
             *TreeRoutes(engine).routes(),
+            *FileRoutes(engine).routes(),
             *SpaceRoutes(engine).routes(),
             *ImageTransferRoutes(engine).routes(),
             *DistributionRoutes(engine).routes(),

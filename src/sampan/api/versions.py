@@ -22,6 +22,9 @@ NEWEST: Version = (1, 55)
 # Answers to versions below this are the bare message: they know no JSON errors.
 FIRST_JSON_ERRORS: Version = (1, 24)
 
+# Before, a limit on processes in an update was not one: clients send zero for it.
+FIRST_PIDS_UPDATE: Version = (1, 40)
+
 _PREFIX = re.compile(r"/v([0-9]+(?:\.[0-9]+)*)(/.*)", re.DOTALL)
 
 # A number with more digits is no version, and would only fill answers and logs.

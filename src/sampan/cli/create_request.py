@@ -306,13 +306,23 @@ def _capability(name: str) -> str:
 
 
 def _restart(call: Call) -> dict[str, Any]:
-    name, mark, count = call.text("restart").partition(":")
+    policy = restart_policy(call.text("restart"))
+    if call.on("rm") and policy["Name"] not in ("no", ""):
+        raise CommandError("conflicting options: cannot specify both --restart and --rm")
+    return policy
+
+
+def restart_policy(text: str) -> dict[str, Any]:
+    """`on-failure:3` as the API has it.
+
+    Raises:
+        CommandError: it is no policy.
+    """
+    name, mark, count = text.partition(":")
     if mark and not name:
         raise CommandError("invalid restart policy format: no policy provided before colon")
     if count and not count.lstrip("-").isdecimal():
         raise CommandError("invalid restart policy format: maximum retry count must be an integer")
-    if call.on("rm") and name not in ("no", ""):
-        raise CommandError("conflicting options: cannot specify both --restart and --rm")
     return {"Name": name, "MaximumRetryCount": int(count or 0)}
 
 

@@ -62,6 +62,7 @@ COMMANDS: dict[str, CommandRow] = {
     "tag": ("tag SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", (2, 2), "tag", ("image tag",), False),
     "top": ("top CONTAINER [ps OPTIONS]", "Display the running processes of a container", (1, -1), "top", ("container top",), True),
     "unpause": ("unpause CONTAINER [CONTAINER...]", "Unpause all processes within one or more containers", (1, -1), "unpause", ("container unpause",), False),
+    "update": ("update [OPTIONS] CONTAINER [CONTAINER...]", "Update configuration of one or more containers", (1, -1), "update", ("container update",), False),
     "version": ("version [OPTIONS]", "Show the version information of client and engine", (0, 0), "version", (), False),
     "volume create": ("volume create [OPTIONS] [VOLUME]", "Create a volume", (0, 1), "create_volume", (), False),
     "volume inspect": ("volume inspect [OPTIONS] VOLUME [VOLUME...]", "Display detailed information on one or more volumes", (1, -1), "inspect_volume", (), False),

@@ -8,13 +8,14 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Sequence
 
-from sampan.engine import processes, streams
+from sampan.engine import processes, streams, updates
 from sampan.engine.commit import Trees
 from sampan.engine.container import BoundMount, Container, Event, Record, Status, WaitResult
+from sampan.engine.files import Files
 from sampan.engine.filters import Filters, prunable
 from sampan.engine.health_probes import take_wishes
 from sampan.engine.lifecycle import Lifecycle
-from sampan.engine.model import ContainerConfig, HostConfig, NetworkingConfig
+from sampan.engine.model import ContainerConfig, HostConfig, NetworkingConfig, UpdateConfig
 from sampan.engine.mounts import make_sources, parse_mounts, target, volumes_from
 from sampan.engine.names import checked_name, container_id, random_name
 from sampan.engine.networking import normalised_mode, planned_endpoints
@@ -49,6 +50,7 @@ class Containers:
         self.lifecycle = Lifecycle(services, self.remove_ended)
         self.trees = Trees(services, images, self.lifecycle)
         self.written = WrittenSizes(services.snapshots)
+        self.files = Files(services, self.lifecycle, self.written)
 
     # Look-ups
 
@@ -254,6 +256,13 @@ class Containers:
             self._registry.reserve(wanted, container.id)
             self._registry.rename(container, wanted)
         self.lifecycle.emit(container, "rename", oldName=f"/{old}")
+
+    async def update(self, reference: str, change: UpdateConfig) -> Sequence[str]:
+        """See `updates.update`; return the warnings."""
+        container = self.get(reference)
+        warnings = await updates.update(container, change, self._registry, self._machine)
+        self.lifecycle.emit(container, "update")
+        return warnings
 
     async def remove(
         self, reference: str, *, force: bool = False, volumes: bool = False, link: bool = False

@@ -1,4 +1,4 @@
-"""What a client asks for, in Docker's shape: the bodies of create, exec and their parts.
+"""What a client asks for, in Docker's shape: the bodies of create, update, exec and their parts.
 
 The engine keeps these values as they came, so that inspect shows what was asked. Names in JSON are
 Docker's; attributes are the same words in snake case. Every field of API 1.55 stands here, and the
@@ -178,8 +178,8 @@ class MountSpec(Model):
     cluster_options: dict[str, Any] | None = None
 
 
-class HostConfig(Model):
-    """The half of a container that is about this machine."""
+class Resources(Model):
+    """Limits, and what is counted among them: the part of HostConfig that an update has, too."""
 
     cpu_shares: int = 0
     memory: int = 0
@@ -213,6 +213,11 @@ class HostConfig(Model):
     cpu_percent: int = 0
     io_maximum_iops: int = 0
     io_maximum_bandwidth: int = 0
+
+
+class HostConfig(Resources):
+    """The half of a container that is about this machine."""
+
     binds: list[str] | None = None
     container_id_file: str = ""
     log_config: LogConfig = msgspec.field(default_factory=LogConfig)
@@ -253,6 +258,12 @@ class HostConfig(Model):
     isolation: str = ""
     masked_paths: list[str] | None = None
     readonly_paths: list[str] | None = None
+
+
+class UpdateConfig(Resources):
+    """The body of `POST /containers/{id}/update`; zero and empty mean "as it is"."""
+
+    restart_policy: RestartPolicy = msgspec.field(default_factory=RestartPolicy)
 
 
 class EndpointIpamConfig(Model):

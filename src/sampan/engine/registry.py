@@ -97,10 +97,18 @@ class Registry:
         from exit.json: a full disk is logged and stops nothing.
         """
         try:
-            with _written(container.record):
-                self._rows.update(_row(container.record))
+            self.write(container)
         except RuntimeFailure as failure:
             log.error("container %s: %s", container.id, failure.message)
+
+    def write(self, container: Container) -> None:
+        """Write the container's record, which is what a client asked for.
+
+        Raises:
+            RuntimeFailure: stage `database`; it cannot be written.
+        """
+        with _written(container.record):
+            self._rows.update(_row(container.record))
 
     def rename(self, container: Container, name: str) -> None:
         """Move a container to a name that is reserved for it; the old one becomes free.

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from sampan.engine.model import HostConfig, ThrottleDevice, Ulimit, WeightDevice
+from sampan.engine.model import Resources, ThrottleDevice, Ulimit, WeightDevice
 from sampan.errors import InvalidArgument, NotFound
 
 MINIMUM_MEMORY_BYTES = 6 << 20
@@ -55,15 +55,24 @@ class Machine:
     oom_kill_disable: bool = True
     memory_swappiness: bool = True
     cpu_realtime: bool = True
+    kernel_memory_tcp: bool = True
 
 
-def check_limits(host: HostConfig, machine: Machine) -> list[str]:
+def check_limits(host: Resources, machine: Machine, *, update: bool = False) -> list[str]:
     """Refuse limits that cannot be meant and drop what the kernel cannot do; return the warnings.
+
+    With `update` they change those of a container, so memory+swap may come without memory.
 
     Raises:
         InvalidArgument: with dockerd's text.
     """
-    return [*_check_memory(host, machine), *_check_cpu(host, machine), *_check_pids(host, machine)]
+    return [
+        *_check_memory(host, machine, update=update),
+        *_check_kernel_memory(host, machine),
+        *_check_cpu(host, machine),
+        *_check_pids(host, machine),
+        *_check_windows(host),
+    ]
 
 
 def check_ulimits(ulimits: list[Ulimit] | None) -> None:
@@ -82,7 +91,7 @@ def check_ulimits(ulimits: list[Ulimit] | None) -> None:
             )
 
 
-def _check_memory(host: HostConfig, machine: Machine) -> list[str]:
+def _check_memory(host: Resources, machine: Machine, *, update: bool) -> list[str]:
     warnings = []
     if host.memory and not machine.memory_limit:
         warnings.append(
@@ -102,7 +111,7 @@ def _check_memory(host: HostConfig, machine: Machine) -> list[str]:
         raise InvalidArgument(
             "Minimum memoryswap limit should be larger than memory limit, see usage"
         )
-    if host.memory == 0 and host.memory_swap > 0:
+    if host.memory == 0 and host.memory_swap > 0 and not update:
         raise InvalidArgument(
             "You should always set the Memory limit when using Memoryswap limit, see usage"
         )
@@ -126,9 +135,6 @@ def _check_memory(host: HostConfig, machine: Machine) -> list[str]:
     if host.oom_kill_disable and not machine.oom_kill_disable:
         warnings.append("Your kernel does not support OomKillDisable. OomKillDisable discarded.")
         host.oom_kill_disable = None
-    if host.kernel_memory:
-        warnings.append("Kernel memory limits are gone from the kernel. Limitation discarded.")
-        host.kernel_memory = 0
     if host.oom_kill_disable and not host.memory:
         warnings.append(
             "OOM killer is disabled for the container, but no memory limit is set, this can result "
@@ -137,7 +143,46 @@ def _check_memory(host: HostConfig, machine: Machine) -> list[str]:
     return warnings
 
 
-def _check_cpu(host: HostConfig, machine: Machine) -> list[str]:
+def _check_kernel_memory(host: Resources, machine: Machine) -> list[str]:
+    warnings = []
+    if host.kernel_memory:
+        if 0 < host.kernel_memory < MINIMUM_MEMORY_BYTES:
+            raise InvalidArgument("Minimum kernel memory limit allowed is 6MB")
+        warnings += [
+            "Specifying a kernel memory limit is deprecated and will be removed in a future release.",
+            "Kernel memory limits are gone from the kernel. Limitation discarded.",
+        ]
+        host.kernel_memory = 0
+    if host.kernel_memory_tcp and not machine.kernel_memory_tcp:
+        warnings.append(
+            "Your kernel does not support kernel memory TCP limit capabilities or the cgroup is not "
+            "mounted. Limitation discarded."
+        )
+        host.kernel_memory_tcp = 0
+    return warnings
+
+
+def _check_windows(host: Resources) -> list[str]:
+    """What only Windows has; dockerd's texts, where it has one."""
+    for value, what in (
+        (host.io_maximum_iops, "IOPs"),
+        (host.io_maximum_bandwidth, "bandwidth"),
+    ):
+        if value:
+            raise InvalidArgument(
+                f"Invalid QoS settings: linux does not support configuration of maximum {what}"
+            )
+    warnings = []
+    if host.cpu_count:
+        warnings.append("linux does not support CPU count. Count discarded.")
+        host.cpu_count = 0
+    if host.cpu_percent:
+        warnings.append("linux does not support CPU percent. Percent discarded.")
+        host.cpu_percent = 0
+    return warnings
+
+
+def _check_cpu(host: Resources, machine: Machine) -> list[str]:
     if host.nano_cpus:
         for value, name in ((host.cpu_period, "CPU Period"), (host.cpu_quota, "CPU Quota")):
             if value:
@@ -169,12 +214,14 @@ def _check_cpu(host: HostConfig, machine: Machine) -> list[str]:
             )
     if (host.cpu_realtime_period or host.cpu_realtime_runtime) and not machine.cpu_realtime:
         raise InvalidArgument("Your kernel does not support CPU real-time scheduler")
+    if 0 < host.cpu_realtime_period < host.cpu_realtime_runtime:
+        raise InvalidArgument("cpu real-time runtime cannot be higher than cpu real-time period")
     if host.blkio_weight and not 10 <= host.blkio_weight <= 1000:
         raise InvalidArgument("Range of blkio weight is from 10 to 1000")
     return []
 
 
-def _check_pids(host: HostConfig, machine: Machine) -> list[str]:
+def _check_pids(host: Resources, machine: Machine) -> list[str]:
     if host.pids_limit and not machine.pids_limit:
         host.pids_limit = None
         return [
@@ -204,7 +251,7 @@ def parse_set(text: str, name: str) -> frozenset[int]:
     return frozenset(numbers)
 
 
-def oci_resources(host: HostConfig, devices: list[dict[str, Any]]) -> dict[str, Any]:
+def oci_resources(host: Resources, devices: list[dict[str, Any]]) -> dict[str, Any]:
     """`linux.resources` for a checked HostConfig; what was not asked for is not in it."""
     resources: dict[str, Any] = {"devices": devices}
     for name, part in (
@@ -219,7 +266,7 @@ def oci_resources(host: HostConfig, devices: list[dict[str, Any]]) -> dict[str, 
     return resources
 
 
-def _memory(host: HostConfig) -> dict[str, Any]:
+def _memory(host: Resources) -> dict[str, Any]:
     memory: dict[str, Any] = {}
     if host.memory:
         memory["limit"] = host.memory
@@ -231,10 +278,12 @@ def _memory(host: HostConfig) -> dict[str, Any]:
         memory["swappiness"] = host.memory_swappiness
     if host.oom_kill_disable:
         memory["disableOOMKiller"] = True
+    if host.kernel_memory_tcp:
+        memory["kernelTCP"] = host.kernel_memory_tcp
     return memory
 
 
-def _cpu(host: HostConfig) -> dict[str, Any]:
+def _cpu(host: Resources) -> dict[str, Any]:
     cpu: dict[str, Any] = {}
     if host.cpu_shares:
         cpu["shares"] = host.cpu_shares
@@ -256,7 +305,7 @@ def _cpu(host: HostConfig) -> dict[str, Any]:
     return cpu
 
 
-def _block_io(host: HostConfig) -> dict[str, Any]:
+def _block_io(host: Resources) -> dict[str, Any]:
     block: dict[str, Any] = {}
     if host.blkio_weight:
         block["weight"] = host.blkio_weight

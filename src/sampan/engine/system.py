@@ -56,6 +56,7 @@ class System:
             oom_kill_disable=self._support.oom_kill_disable,
             memory_swappiness=self._support.memory_swappiness,
             cpu_realtime=self._support.cpu_realtime,
+            kernel_memory_tcp=self._support.kernel_memory_tcp,
         )
 
     def version(self) -> dict[str, Any]:

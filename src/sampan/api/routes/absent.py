@@ -16,13 +16,6 @@ from sampan.errors import Unsupported
 
 # Feature → routes, in the spelling of engine-api-v1.55.yaml.
 ABSENT: dict[str, list[tuple[str, str]]] = {
-    "updating a container": [("POST", "/containers/{id}/update")],
-    "copying files from and to containers": [
-        ("HEAD", "/containers/{id}/archive"),
-        ("GET", "/containers/{id}/archive"),
-        ("PUT", "/containers/{id}/archive"),
-        ("POST", "/containers/{id}/copy"),
-    ],
     "building images": [
         ("POST", "/build"),
         ("POST", "/build/cancel"),

@@ -14,7 +14,7 @@ from sampan.api.server import Handler
 from sampan.api.shapes import containers as shapes
 from sampan.engine.container import WaitResult
 from sampan.engine.filters import PRUNE_FILTERS, check_names, select
-from sampan.engine.model import CreateRequest
+from sampan.engine.model import CreateRequest, UpdateConfig
 from sampan.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class ContainerRoutes:
             Route("POST", "/containers/{id}/pause", self.pause),
             Route("POST", "/containers/{id}/unpause", self.unpause),
             Route("POST", "/containers/{id}/rename", self.rename),
+            Route("POST", "/containers/{id}/update", self.update),
             Route("POST", "/containers/{id}/resize", self.resize),
             Route("POST", "/containers/{id}/wait", self.wait),
             Route("DELETE", "/containers/{id}", self.remove),
@@ -141,6 +142,14 @@ class ContainerRoutes:
     async def rename(self, call: Call) -> web.StreamResponse:
         await self._containers.rename(call.parameters[0], call.text("name"))
         return answers.nothing()
+
+    async def update(self, call: Call) -> web.StreamResponse:
+        call.check_json()
+        change = await call.json(UpdateConfig)
+        if call.version is not None and call.version < versions.FIRST_PIDS_UPDATE:
+            change.pids_limit = None
+        warnings = await self._containers.update(call.parameters[0], change)
+        return answers.document({"Warnings": warnings or None})
 
     async def resize(self, call: Call) -> web.StreamResponse:
         rows, columns = terminal_size(call)

@@ -1,0 +1,86 @@
+"""`sampan update`: change the limits and the restart policy of containers, at once."""
+
+from __future__ import annotations
+
+from sampan.cli.client import quote
+from sampan.cli.failures import CommandError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sampan.cli.call import Call
+
+FLAGS = (
+    (
+        "blkio-weight",
+        "",
+        "uint16",
+        "0",
+        "Block IO (relative weight), between 10 and 1000, or 0 to disable",
+    ),
+    ("cpu-period", "", "int", "", "Limit CPU CFS (Completely Fair Scheduler) period"),
+    ("cpu-quota", "", "int", "", "Limit CPU CFS (Completely Fair Scheduler) quota"),
+    ("cpu-rt-period", "", "int", "", "Limit the CPU real-time period in microseconds"),
+    ("cpu-rt-runtime", "", "int", "", "Limit the CPU real-time runtime in microseconds"),
+    ("cpu-shares", "c", "int", "", "CPU shares (relative weight)"),
+    ("cpus", "", "decimal", "", "Number of CPUs"),
+    ("cpuset-cpus", "", "string", "", "CPUs in which to allow execution (0-3, 0,1)"),
+    ("cpuset-mems", "", "string", "", "MEMs in which to allow execution (0-3, 0,1)"),
+    ("kernel-memory", "", "bytes", "", ""),
+    ("memory", "m", "bytes", "", "Memory limit"),
+    ("memory-reservation", "", "bytes", "", "Memory soft limit"),
+    (
+        "memory-swap",
+        "",
+        "swapbytes",
+        "",
+        "Swap limit equal to memory plus swap: -1 to enable unlimited swap",
+    ),
+    ("pids-limit", "", "int", "", "Tune container pids limit (set -1 for unlimited)"),
+    ("restart", "", "string", "", "Restart policy to apply when a container exits"),
+)
+
+
+def run(call: Call) -> int:
+    """Change containers, one after the other; warnings come last, as docker has it."""
+    if not call.changed:
+        raise CommandError("you must provide one or more flags when using this command")
+    body = _body(call)
+    warnings: list[str] = []
+    failures: list[str] = []
+    for name in call.args:
+        try:
+            answer = call.client.call("POST", f"/containers/{quote(name)}/update", body)
+        except CommandError as error:
+            failures.append(error.message)
+            continue
+        call.say(name)
+        warnings += answer.get("Warnings") or ()
+    if warnings:
+        call.say("\n".join(warnings))
+    if failures:
+        raise CommandError("\n".join(failures))
+    return 0
+
+
+def _body(call: Call) -> dict[str, Any]:
+    from sampan.cli.create_request import restart_policy
+
+    return {
+        "BlkioWeight": call.number("blkio-weight"),
+        "CpuPeriod": call.number("cpu-period"),
+        "CpuQuota": call.number("cpu-quota"),
+        "CpuRealtimePeriod": call.number("cpu-rt-period"),
+        "CpuRealtimeRuntime": call.number("cpu-rt-runtime"),
+        "CpuShares": call.number("cpu-shares"),
+        "CpusetCpus": call.text("cpuset-cpus"),
+        "CpusetMems": call.text("cpuset-mems"),
+        "KernelMemory": call.number("kernel-memory"),
+        "Memory": call.number("memory"),
+        "MemoryReservation": call.number("memory-reservation"),
+        "MemorySwap": call.number("memory-swap"),
+        "NanoCpus": call.number("cpus"),
+        "PidsLimit": call.number("pids-limit") if "pids-limit" in call.changed else None,
+        "RestartPolicy": restart_policy(call.text("restart")),
+    }

@@ -1,0 +1,183 @@
+"""`docker update`: other limits and another restart policy, at once and for all further starts.
+
+What changes in a record and in a cgroup are pure functions; `update` does it. The cgroup of a container
+that runs comes first, then the row: a daemon that dies in between has answered nobody, and the next
+start has the limits of before.
+Source: dockerd 20.10 asked; engine-api-v1.55.yaml, ContainerUpdate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import msgspec
+
+from sampan.engine.container import Container, Status
+from sampan.engine.model import HostConfig, Resources, UpdateConfig, spelling
+from sampan.engine.registry import Registry
+from sampan.engine.resources import Machine, check_limits, oci_resources
+from sampan.engine.restarts import check_policy
+from sampan.errors import Conflict, InvalidArgument, RuntimeFailure
+from sampan.linux.cgroups.manager import open_cgroup
+
+log = logging.getLogger(__name__)
+
+_MEMORY = ("memory", "memory_swap", "memory_reservation")
+_CPU = (
+    *("cpu_shares", "nano_cpus", "cpu_period", "cpu_quota"),
+    *("cpu_realtime_period", "cpu_realtime_runtime", "cpuset_cpus", "cpuset_mems"),
+)
+CHANGEABLE = frozenset((*_MEMORY, *_CPU, "blkio_weight", "pids_limit"))
+
+# What the kernel has where nothing is set: to take a change back.
+_UNSET_CPU = {"shares": 1024, "quota": -1, "period": 100_000}
+
+
+async def update(
+    container: Container, change: UpdateConfig, registry: Registry, machine: Machine
+) -> list[str]:
+    """Change the container; return the warnings. All of it happens, or nothing.
+
+    Raises:
+        InvalidArgument: a value that cannot be meant, or a field that an update does not change.
+        Conflict: it contradicts what the container has; dockerd's texts.
+        RuntimeFailure: the kernel refuses, or the database cannot be written.
+    """
+    warnings = check_limits(change, machine, update=True)
+    check_policy(HostConfig(restart_policy=change.restart_policy))
+    async with container.lock:
+        if container.state.status in (Status.REMOVING, Status.DEAD):
+            reason = 'container is marked for removal and cannot be "update"'
+            raise Conflict(_cannot(container, reason))
+        before = container.host_config
+        refuse_others(before, change)
+        if conflict := conflict_with(before, change):
+            raise Conflict(_cannot(container, conflict))
+        after = changed(before, change)
+        _check_together(after, machine)
+        await _apply(container, live_resources(after, change), undoing(before, change))
+        container.record.host_config = after
+        try:
+            registry.write(container)
+        except BaseException:
+            container.record.host_config = before
+            await _undo(container, undoing(before, change))
+            raise
+    return warnings
+
+
+def _check_together(after: HostConfig, machine: Machine) -> None:
+    """Refuse what no start would succeed with. A reservation above the limit is none: dockerd takes it
+    in an update, and so does the kernel."""
+    copy = msgspec.convert(msgspec.to_builtins(after), HostConfig)
+    copy.memory_reservation = 0
+    check_limits(copy, machine)
+
+
+def refuse_others(before: Resources, change: Resources) -> None:
+    """Refuse what an update does not change, unless it says what is so already.
+
+    dockerd takes such a field and does nothing.
+
+    Raises:
+        InvalidArgument: which field.
+    """
+    nothing = Resources()
+    for name in Resources.__struct_fields__:
+        value = getattr(change, name)
+        if name in CHANGEABLE or value in (getattr(nothing, name), getattr(before, name)):
+            continue
+        if value not in ([], False, -1):
+            raise InvalidArgument(
+                f"{_spelled(name)} cannot be updated: it is set when a container is created"
+            )
+
+
+def conflict_with(before: HostConfig, change: UpdateConfig) -> str:
+    """Why the change does not go with what the container has, in dockerd's words; empty if it does."""
+    for name, other, text, has in (
+        ("nano_cpus", "cpu_period", "Nano CPUs", "CPU Period"),
+        ("nano_cpus", "cpu_quota", "Nano CPUs", "CPU Quota"),
+        ("cpu_period", "nano_cpus", "CPU Period", "NanoCPUs"),
+        ("cpu_quota", "nano_cpus", "CPU Quota", "NanoCPUs"),
+    ):
+        if getattr(change, name) > 0 and getattr(before, other) > 0:
+            return f"Conflicting options: {text} cannot be updated as {has} has already been set"
+    if change.memory and not change.memory_swap and change.memory > before.memory_swap:
+        return (
+            "Memory limit should be smaller than already set memoryswap limit, update the memoryswap "
+            "at the same time"
+        )
+    if before.auto_remove and change.restart_policy.name not in ("", "no"):
+        return "Restart policy cannot be updated because AutoRemove is enabled for the container"
+    return ""
+
+
+def changed(before: HostConfig, change: UpdateConfig) -> HostConfig:
+    """The HostConfig afterwards; zero and empty leave a value as it is."""
+    values = {name: getattr(change, name) for name in CHANGEABLE if getattr(change, name)}
+    if change.pids_limit is not None:
+        values["pids_limit"] = max(change.pids_limit, 0)  # dockerd's spelling of "none"
+    if change.restart_policy.name:
+        values["restart_policy"] = change.restart_policy
+    return msgspec.structs.replace(before, **values)
+
+
+def live_resources(after: HostConfig, change: UpdateConfig) -> dict[str, Any]:
+    """OCI resources for the cgroup of a running container: the sections that the change touches."""
+    whole = oci_resources(after, [])
+    sections: dict[str, Any] = {}
+    for section, names in (("memory", _MEMORY), ("cpu", _CPU)):
+        if any(getattr(change, name) for name in names) and section in whole:
+            sections[section] = whole[section]
+    if change.blkio_weight:
+        sections["blockIO"] = {"weight": change.blkio_weight}
+    if change.pids_limit is not None:
+        sections["pids"] = {"limit": after.pids_limit or -1}
+    return sections
+
+
+def undoing(before: HostConfig, change: UpdateConfig) -> dict[str, Any]:
+    """OCI resources that take `live_resources` back, where the kernel has a word for it."""
+    sections = live_resources(before, change)
+    if any(getattr(change, name) for name in _MEMORY):
+        unset = {"limit": -1, "swap": -1, "reservation": -1}
+        sections["memory"] = {**unset, **sections.get("memory", {})}
+    if any(getattr(change, name) for name in _CPU):
+        sections["cpu"] = {**_UNSET_CPU, **sections.get("cpu", {})}
+    if change.blkio_weight:
+        sections["blockIO"] = {"weight": before.blkio_weight or 100}
+    return sections
+
+
+async def _apply(container: Container, wanted: dict[str, Any], undo: dict[str, Any]) -> None:
+    if not (wanted and container.state.running):
+        return
+    try:
+        await asyncio.to_thread(open_cgroup(container.record.cgroup_path).apply, wanted)
+    except RuntimeFailure as failure:
+        if not container.state.running:
+            return  # it ended meanwhile, and its cgroup with it
+        await _undo(container, undo)
+        raise RuntimeFailure(
+            "update", _cannot(container, failure.message), path=failure.path, errno=failure.errno
+        ) from failure
+
+
+async def _undo(container: Container, undo: dict[str, Any]) -> None:
+    if not (undo and container.state.running):
+        return
+    try:
+        await asyncio.to_thread(open_cgroup(container.record.cgroup_path).apply, undo)
+    except RuntimeFailure as failure:
+        log.warning("container %s: its old limits are not back: %s", container.id, failure.message)
+
+
+def _cannot(container: Container, reason: str) -> str:
+    return f"Cannot update container {container.id}: {reason}"
+
+
+def _spelled(name: str) -> str:
+    return "KernelMemoryTCP" if name == "kernel_memory_tcp" else spelling(name)
