@@ -10,6 +10,7 @@ import pytest
 
 from sampan.daemon.options import Options, changed, parse, parse_ulimit
 from sampan.errors import InvalidArgument
+from sampan.state.events import Limits
 
 
 @pytest.fixture
@@ -29,6 +30,22 @@ def config(tmp_path: Path, content: Any) -> str:
 def test_a_budget_that_is_no_size(text: str) -> None:
     with pytest.raises(InvalidArgument, match="invalid value for --disk-budget"):
         parse([f"--disk-budget={text}"])
+
+
+@pytest.mark.usefixtures("no_file")
+@pytest.mark.parametrize("text", ["", "x", "0d", "1.5d", "-1d", "3", "1y"])
+def test_an_age_that_is_none(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="invalid value for --events-max-age"):
+        parse([f"--events-max-age={text}"])
+
+
+@pytest.mark.usefixtures("no_file")
+def test_how_much_is_kept_of_events() -> None:
+    assert parse(["--events-max-age=2w", "--events-max-size", "1MiB"]).events == Limits(
+        size_bytes=1 << 20, age_s=14 * 86400.0
+    )
+    with pytest.raises(InvalidArgument, match="--events-max-size: 63KiB: at least 64KiB"):
+        parse(["--events-max-size=63KiB"])
 
 
 @pytest.mark.usefixtures("no_file")

@@ -22,6 +22,7 @@ from sampan.images.distribution.settings import (
     check_insecure,
     check_mirror,
 )
+from sampan.state.events import Limits
 
 DEFAULT_CONFIG_FILE = "/etc/sampan/daemon.json"
 DEFAULT_DATA_ROOT = "/var/lib/sampan"
@@ -32,6 +33,7 @@ REGISTRY_NUMBERS = {
     "max-concurrent-uploads": "concurrent uploads",
     "max-download-attempts": "download attempts",
 }
+SMALLEST_EVENT_LOG_BYTES = 64 << 10
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 # Options that may be given several times are plural in the file, as in dockerd's.
@@ -65,6 +67,7 @@ class Options:
     trace_start: bool = False
     registries: RegistrySettings = field(default_factory=RegistrySettings)
     disk_budget_bytes: int = 0
+    events: Limits = field(default_factory=Limits)
     config_file: str = field(default=DEFAULT_CONFIG_FILE, compare=False)
     validate: bool = field(default=False, compare=False)
 
@@ -93,6 +96,7 @@ class Options:
             default_ulimits=self.ulimits,
             disk_budget_bytes=self.disk_budget_bytes,
             registries=self.registries,
+            event_limits=self.events,
         )
 
 
@@ -224,6 +228,7 @@ def _checked(values: dict[str, Any], *, config_file: str, validate: bool) -> Opt
         hosts=tuple(values.get("host", ())),
         labels=tuple(_label(text) for text in values.get("label", ())),
         disk_budget_bytes=parse_size(values.get("disk-budget", "0")),
+        events=_event_limits(values),
         ulimits=tuple(parse_ulimit(text) for text in values.get("default-ulimit", ())),
         registries=_registries(values),
         config_file=config_file,
@@ -244,6 +249,21 @@ def _registries(values: dict[str, Any]) -> RegistrySettings:
         insecure=tuple(check_insecure(text) for text in values.get("insecure-registry", ())),
         **numbers,
     )
+
+
+def _event_limits(values: dict[str, Any]) -> Limits:
+    """How much is kept of what happened."""
+    limits = Limits()
+    if "events-max-size" in values:
+        limits.size_bytes = parse_size(values["events-max-size"], "events-max-size")
+        if limits.size_bytes < SMALLEST_EVENT_LOG_BYTES:
+            raise InvalidArgument(
+                f"invalid value for --events-max-size: {values['events-max-size']}: at least "
+                f"{SMALLEST_EVENT_LOG_BYTES >> 10}KiB are needed"
+            )
+    if "events-max-age" in values:
+        limits.age_s = parse_age(values["events-max-age"], "events-max-age")
+    return limits
 
 
 def _absolute(path: str) -> str:
@@ -283,7 +303,7 @@ _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([kmgtp]?)(i?)b?", re.IGNORECASE)
 _PREFIXES = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 
-def parse_size(text: str) -> int:
+def parse_size(text: str, option: str = "disk-budget") -> int:
     """Bytes of `20GB` (decimal, as `system df` shows sizes), `20GiB` or plain `20000000000`.
 
     Raises:
@@ -292,10 +312,28 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None or (match[3] and not match[2]):
         raise InvalidArgument(
-            f"invalid value for --disk-budget: {text}", hint="give a size like 20GB or 18GiB"
+            f"invalid value for --{option}: {text}", hint="give a size like 20GB or 18GiB"
         )
     unit: int = (1024 if match[3] else 1000) ** _PREFIXES[match[2].lower()]
     return round(float(match[1]) * unit)
+
+
+_AGE = re.compile(r"(\d{1,6})([smhdw])")
+_AGE_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def parse_age(text: str, option: str) -> float:
+    """Seconds of `30d`, `12h`, `2w`.
+
+    Raises:
+        InvalidArgument: it is no age, or none at all.
+    """
+    match = _AGE.fullmatch(text.strip())
+    if match is None or not int(match[1]):
+        raise InvalidArgument(
+            f"invalid value for --{option}: {text}", hint="give an age like 30d or 12h"
+        )
+    return float(int(match[1]) * _AGE_S[match[2]])
 
 
 # The command line
@@ -326,6 +364,8 @@ _KINDS: dict[str, type] = {
     "debug": bool,
     "default-ulimit": list,
     "disk-budget": str,
+    "events-max-age": str,
+    "events-max-size": str,
     "exec-root": str,
     "firewall-table": str,
     "group": str,
@@ -357,6 +397,8 @@ _HELP = {
     "debug": "Enable debug mode",
     "default-ulimit": "Default ulimits for containers",
     "disk-budget": "What images may take on the disk, like 20GB; the least recently used go first",
+    "events-max-age": "How long events are kept, like 30d or 12h (default 30d)",
+    "events-max-size": "What kept events may take on the disk, like 64MiB (the default)",
     "exec-root": f"Root directory of run-time state (default {DEFAULT_EXEC_ROOT})",
     "firewall-table": "Name of the engine's own nftables table",
     "group": "Group of the unix sockets (default docker or sampan, where there is one)",

@@ -19,7 +19,7 @@ from sampan.engine import requester
 from sampan.engine.filters import event_matches
 from sampan.engine.requester import Requester
 from sampan.errors import InvalidArgument, NotFound
-from sampan.state.events import EventLog, Place
+from sampan.state.events import EventLog, Limits, Place
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +132,12 @@ class EventBus:
         """Write what a full disk had no room for, and let go of what is too old."""
         if self._disk is not None:
             self._flush(self._disk)
+            self._disk.prune()
+
+    def set_limits(self, limits: Limits) -> None:
+        """Keep so much on disk from now on; what is over goes at once."""
+        if self._disk is not None:
+            self._disk.limits = limits
             self._disk.prune()
 
     def _write(self, disk: EventLog, event: Event) -> None:

@@ -11,6 +11,7 @@ from sampan.engine.container import Container, Status
 from sampan.engine.detach_keys import parse_detach_keys
 from sampan.engine.lifecycle import Lifecycle, exit_code_of, restarting_text
 from sampan.engine.model import ExecConfig
+from sampan.engine.requester import by_nobody
 from sampan.engine.services import Services
 from sampan.engine.validation import as_list
 from sampan.errors import Conflict, InvalidArgument, NotFound, SampanError
@@ -123,7 +124,7 @@ class Execs:
                 shim,
                 self._request(entry, console_size),
                 stream,
-                on_exit=lambda exit_code: self._ended(entry, exit_code),
+                on_exit=lambda exit_code: by_nobody(self._ended, entry, exit_code),
             )
         except BaseException as failure:
             self._ended(

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 FLAGS = (
     ("filter", "f", "filter", "", "Filter output based on conditions provided"),
     ("format", "", "string", "", inspection.FORMAT_USAGE),
-    ("since", "", "string", "", "Show all events created since timestamp"),
+    (
+        "since",
+        "",
+        "string",
+        "",
+        "Show all events created since timestamp, or behind the event with this ID (Cursor)",
+    ),
     ("until", "", "string", "", "Stream events until this timestamp"),
 )
 
@@ -27,6 +33,7 @@ FLAGS = (
 _FIELDS = {
     "Status": "status", "ID": "id", "From": "from", "Type": "Type", "Action": "Action",
     "Actor": "Actor", "Scope": "scope", "Time": "time", "TimeNano": "timeNano",
+    "Cursor": "Cursor",
 }  # fmt: skip
 
 
@@ -39,6 +46,8 @@ class Event:
         self._message = message
 
     def field(self, name: str) -> Any:
+        if name == "By":
+            return who(self._message.get("By") or {})
         key = _FIELDS[name]
         if name == "Actor":
             return Actor(self._message.get("Actor") or {})
@@ -70,6 +79,18 @@ class Actor:
         return f"{{{self._actor.get('ID', '')} {printed(self._actor.get('Attributes') or {})}}}"
 
 
+def who(by: dict[str, Any]) -> str:
+    """Who asked: `uid=0 gid=0 pid=77`, or an address; `nobody` when the engine did it by itself."""
+    return " ".join(f"{name.lower()}={by[name]}" for name in by) or "nobody"
+
+
+def since(text: str) -> str:
+    """The value of --since for the API: a moment, or an event's ID as it is."""
+    if text[:1] == "e" and text[1:].isdecimal():
+        return text
+    return moments.api_time(text) if text else ""
+
+
 def run(call: Call) -> int:
     """Print events until --until, or until interrupted."""
     form = call.text("format")
@@ -82,7 +103,7 @@ def run(call: Call) -> int:
         except template.ParseError as error:
             raise CommandError(f"Error parsing format: {error.detail}", status=64) from None
     values = query(
-        since=moments.api_time(call.text("since")) if call.text("since") else "",
+        since=since(call.text("since")),
         until=moments.api_time(call.text("until")) if call.text("until") else "",
         filters=filters_json(call.pairs("filter")),
     )
