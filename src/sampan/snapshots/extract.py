@@ -244,14 +244,14 @@ class _Tree:
         if entry.mode & (self._umask | _SPECIAL_BITS):
             os.fchmod(fd, entry.mode)  # after chown, which clears set-user-ID
         if entry.xattrs:
-            _set_xattrs(fd, entry.xattrs)
+            set_xattrs(fd, entry.xattrs)
         os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
 
     def _attributes_without_open(self, entry: tar.Entry, parent: int, base: bytes) -> None:
         if entry.uid or entry.gid or self._inherits:
             os.chown(base, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
         if entry.xattrs:
-            _set_xattrs(_proc_path(parent, base), entry.xattrs)
+            set_xattrs(_proc_path(parent, base), entry.xattrs)
         times = (entry.mtime_ns, entry.mtime_ns)
         os.utime(base, ns=times, dir_fd=parent, follow_symlinks=False)
 
@@ -262,7 +262,7 @@ class _Tree:
         try:
             os.fchown(fd, entry.uid, entry.gid)
             os.fchmod(fd, entry.mode)
-            _set_xattrs(fd, entry.xattrs)
+            set_xattrs(fd, entry.xattrs)
         finally:
             os.close(fd)
 
@@ -270,7 +270,7 @@ class _Tree:
         self._inherits |= bool(entry.mode & stat.S_ISGID)
         os.fchown(self._root, entry.uid, entry.gid)
         os.fchmod(self._root, entry.mode)
-        _set_xattrs(self._root, entry.xattrs)
+        set_xattrs(self._root, entry.xattrs)
         self._times.put(b"", entry.mtime_ns)
 
     # -- Names ---------------------------------------------------------------------------------
@@ -389,7 +389,7 @@ def _proc_path(parent: int, base: bytes) -> bytes:
     return b"/proc/self/fd/%d/%b" % (parent, base)
 
 
-def _set_xattrs(target: int | bytes, xattrs: dict[bytes, bytes]) -> None:
+def set_xattrs(target: int | bytes, xattrs: dict[bytes, bytes]) -> None:
     """Set extended attributes, leaving out overlayfs's own and those not supported here.
 
     An image that could set overlayfs's attributes could redirect its directories.

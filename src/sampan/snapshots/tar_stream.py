@@ -38,9 +38,13 @@ _LOWER_DATA = frozenset(("trusted.overlay.redirect", "trusted.overlay.metacopy")
 
 
 class TarStream:
-    """One archive being made; `pending` bytes are handed out by `pieces` and `finish`."""
+    """One archive being made; `pending` bytes are handed out by `pieces` and `finish`.
 
-    def __init__(self) -> None:
+    `under` stands before every name in it; it ends in a slash, if it is not empty.
+    """
+
+    def __init__(self, under: bytes = b"") -> None:
+        self._under = under
         self._parts: list[bytes] = []
         self._size = 0
         self._links: dict[tuple[int, int], bytes] = {}  # (device, inode) of names with others
@@ -53,7 +57,7 @@ class TarStream:
         kind = _KINDS.get(stat.S_IFMT(status.st_mode))
         if kind is None or kind == tar.FILE:
             return False
-        path = directory.path + b"/" + name if directory.path else name
+        path = self._path(directory, name)
         entry = _entry(path, kind, status)
         try:
             if kind == tar.SYMLINK:
@@ -84,7 +88,7 @@ class TarStream:
             return
         try:
             status = os.fstat(fd)
-            path = directory.path + b"/" + name if directory.path else name
+            path = self._path(directory, name)
             entry = _entry(path, tar.FILE, status)
             entry.xattrs = xattrs_of(fd, path)
             if self._link(entry, status):
@@ -102,7 +106,7 @@ class TarStream:
 
     def add_root(self, fd: int) -> None:
         """Put in what the root directory itself has: owner, mode, attributes."""
-        entry = _entry(b"./", tar.DIRECTORY, os.fstat(fd))
+        entry = _entry(self._under or b"./", tar.DIRECTORY, os.fstat(fd))
         entry.xattrs = xattrs_of(fd, b".")
         self._put(tar_writer.header(entry))
 
@@ -128,6 +132,10 @@ class TarStream:
         """The rest, with the end mark."""
         self._put(tar_writer.END)
         return self.take()
+
+    def _path(self, directory: Directory, name: bytes) -> bytes:
+        below = directory.path + b"/" + name if directory.path else name
+        return self._under + below
 
     def _put(self, data: bytes) -> None:
         self._parts.append(data)
@@ -198,7 +206,11 @@ def _open_file(name: bytes, directory: int) -> int:
     try:
         if not stat.S_ISREG(os.fstat(found).st_mode):
             raise FileNotFoundError(errno.ENOENT, "no regular file any more", name)
-        return os.open(f"/proc/self/fd/{found}", _FILE & ~os.O_NOFOLLOW)
+        path, flags = f"/proc/self/fd/{found}", _FILE & ~os.O_NOFOLLOW
+        try:
+            return os.open(path, flags)
+        except PermissionError:  # of somebody else, and this process is not root's
+            return os.open(path, flags & ~os.O_NOATIME)
     finally:
         os.close(found)
 
@@ -224,6 +236,8 @@ def _seek(fd: int, position: int, whence: int, size: int) -> int:
     try:
         return min(os.lseek(fd, position, whence), size)
     except OSError as error:
+        if error.errno == errno.EINVAL:  # a file system that knows nothing of holes, as sysfs
+            return position if whence == os.SEEK_DATA else size
         if error.errno != errno.ENXIO:  # no more data
             raise
         return size

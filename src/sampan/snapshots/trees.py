@@ -108,11 +108,15 @@ def _unlocked(remove: object, name: str, dir_fd: int | None) -> None:
 
 
 def _make_mutable(name: str, dir_fd: int | None) -> None:
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
-    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
-        return
-    fd = os.open(name, flags, dir_fd=dir_fd)
+    # What the name leads to may be exchanged meanwhile, and opening a device can do harm by itself.
+    found = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        mode = os.fstat(found).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            return
+        fd = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    finally:
+        os.close(found)
     try:
         _clear_flags(fd)
     finally:

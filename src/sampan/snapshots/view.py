@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from sampan.errors import RuntimeFailure
@@ -225,9 +225,14 @@ def _open_root(directory: str) -> int:
         os.close(tree)
 
 
-def walk(view: View, top: Directory | None = None) -> Iterator[tuple[Directory, bytes, Found]]:
+def walk(
+    view: View,
+    top: Directory | None = None,
+    enters: Callable[[Directory, Found], bool] | None = None,
+) -> Iterator[tuple[Directory, bytes, Found]]:
     """Everything the view shows, or shows below `top`: (directory, name, what it is), sorted, each
-    directory before what is in it. What vanishes meanwhile is left out."""
+    directory before what is in it. What vanishes meanwhile is left out, and what is in a directory
+    that it does not enter."""
     top = top or view.root()
     pending = [(top, iter(top.all_names()))]
     while pending:
@@ -239,7 +244,7 @@ def walk(view: View, top: Directory | None = None) -> Iterator[tuple[Directory, 
             yield directory, name, found
             if stat.S_ISDIR(found.status.st_mode):
                 below = view.enter(directory, name, found.layers)
-                if below is not None:
+                if below is not None and (enters is None or enters(below, found)):
                     pending.append((below, iter(below.all_names())))
                     break
         else:
