@@ -64,10 +64,18 @@ class Stream:
     interest to nobody then. Use `async with`; the head is sent on the way in.
     """
 
-    def __init__(self, call: Call, content_type: str, *, status: int = 200) -> None:
+    def __init__(
+        self,
+        call: Call,
+        content_type: str,
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self._call = call
         self.response = web.StreamResponse(
-            status=status, headers={**call.answer_headers, "Content-Type": content_type}
+            status=status,
+            headers={**call.answer_headers, **(headers or {}), "Content-Type": content_type},
         )
 
     async def __aenter__(self) -> Stream:
@@ -86,10 +94,16 @@ class Stream:
         await self.response.write(chunk)
 
 
-async def stream(call: Call, content_type: str, chunks: AsyncIterator[bytes]) -> web.StreamResponse:
+async def stream(
+    call: Call,
+    content_type: str,
+    chunks: AsyncIterator[bytes],
+    *,
+    headers: Mapping[str, str] | None = None,
+) -> web.StreamResponse:
     """Answer with everything `chunks` yields, closing it however this ends."""
     try:
-        async with Stream(call, content_type) as answer:
+        async with Stream(call, content_type, headers=headers) as answer:
             async for chunk in chunks:
                 await answer.write(chunk)
             return answer.response
