@@ -24,6 +24,16 @@ from sampan.network import inspect
 IMAGE_ID = "sha256:" + "1" * 64
 
 
+class Nothing:
+    """Whatever is asked of it, there is no such thing."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def refuse(*_: Any, **__: Any) -> Any:
+            raise NotFound(f"No such thing: {name}")
+
+        return refuse
+
+
 class FakeImage:
     def __init__(self, name: str) -> None:
         self.id = IMAGE_ID
@@ -57,14 +67,14 @@ class FakeImage:
         }
 
 
-class FakeImages:
+class FakeImages(Nothing):
     """Knows `busybox`; loads what it is sent as an image named by the body."""
 
     def __init__(self) -> None:
         self.received = b""
         self.pushed: tuple[str, dict[str, Any]] = ("", {})
         self.pulled: tuple[str, dict[str, Any]] = ("", {})
-        self.upkeep = SimpleNamespace(pin=lambda reference, pinned: self.resolve(reference))
+        self.upkeep = self.registries = Nothing()
 
     def resolve(self, reference: str) -> FakeImage:
         if reference in ("busybox", "busybox:latest", "registry.example/a/b:1", IMAGE_ID):
@@ -137,7 +147,7 @@ class FakeImages:
         return [{"Untagged": f"{reference}:latest"}]
 
 
-class FakeContainers:
+class FakeContainers(Nothing):
     """Containers that change status without a process; attach echoes until the client's EOF."""
 
     def __init__(self, events: EventBus) -> None:
@@ -153,7 +163,7 @@ class FakeContainers:
         self.attach_failure: Exception | None = None
         self.last_stream: Any = None
 
-    trees: Any = None
+    trees: Any = Nothing()
 
     def layer_directories(self, container: Container) -> dict[str, str]:
         return {"LowerDir": "/l", "MergedDir": "/m", "UpperDir": "/u", "WorkDir": "/w"}
@@ -312,7 +322,7 @@ async def echo(sock: socket.socket, head: bytes) -> None:
         sock.close()
 
 
-class FakeExecs:
+class FakeExecs(Nothing):
     """Execs whose process is `echo`; the command `nosuch` cannot be started."""
 
     def __init__(self, containers: FakeContainers) -> None:
@@ -367,10 +377,7 @@ class FakeEngine:
         self.execs = FakeExecs(self.containers)
         self.images = FakeImages()
         self.networking = FakeNetworking()
-        self.stats = SimpleNamespace()
-        self.volumes = SimpleNamespace()
-        self.usage = SimpleNamespace()
-        self.space = SimpleNamespace()
+        self.stats = self.volumes = self.usage = self.space = Nothing()
 
     def info(self) -> dict[str, Any]:
         return {"ID": "x", "KernelMemory": False, "ContainerdCommit": {"ID": "", "Expected": ""}}

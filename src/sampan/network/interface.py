@@ -124,8 +124,12 @@ class BridgeInterface:
         if self._claimed == index:
             return
         self.unclaim()  # of a bridge that is no more
+        directory = f"/sys/class/net/{self.name}"
         try:
-            claim = os.open(f"/sys/class/net/{self.name}/bridge/flush", os.O_WRONLY | os.O_CLOEXEC)
+            with open(f"{directory}/ifindex", encoding="ascii") as file:
+                if int(file.read()) != index:
+                    return  # a /sys that shows another network namespace, with a bridge of that name
+            claim = os.open(f"{directory}/bridge/flush", os.O_WRONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return  # a /sys that shows another network namespace
         try:
