@@ -377,7 +377,7 @@ class FakeEngine:
         self.execs = FakeExecs(self.containers)
         self.images = FakeImages()
         self.networking = FakeNetworking()
-        self.stats = self.volumes = self.usage = self.space = Nothing()
+        self.stats = self.volumes = self.usage = self.space = self.history = Nothing()
 
     def info(self) -> dict[str, Any]:
         return {"ID": "x", "KernelMemory": False, "ContainerdCommit": {"ID": "", "Expected": ""}}

@@ -173,7 +173,7 @@ def test_any_query_and_body(served: Served, data: st.DataObject) -> None:
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode() + body
     status, answer = served.ask(request)
-    assert status < 500 or status == 501, (request, answer)
+    assert status < 500 or status in (501, 503), (request, answer)
     assert b"Traceback" not in answer
     assert b"object has no attribute" not in answer
     if status >= 400 and version not in ("/v1.12",) and method != "HEAD":
@@ -195,4 +195,4 @@ def test_each_number_and_time(served: Served, name: str) -> None:
                 "Connection: close\r\nContent-Length: 0\r\n\r\n"
             )
             status, answer = served.ask(request.encode())
-            assert status < 500 or status == 501, (request, answer)
+            assert status < 500 or status in (501, 503), (request, answer)
