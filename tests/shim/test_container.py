@@ -422,4 +422,4 @@ async def test_exit_record_is_json(machine: Machine) -> None:
     connection = await machine.spawn("true")
     await ended(connection)
     data = json.loads(Path(connection.directory, "exit.json").read_text())
-    assert set(data) == {"error", "exit_code", "exited_at_ns", "oom_killed", "usage"}
+    assert set(data) == {"error", "exit_code", "exited_at_ns", "oom_killed", "signal", "usage"}

@@ -11,6 +11,7 @@ from sampan.api.routes.containers import ContainerRoutes
 from sampan.api.routes.distribution import DistributionRoutes
 from sampan.api.routes.execs import ExecRoutes, ExecStart
 from sampan.api.routes.files import CopyRequest, FileRoutes
+from sampan.api.routes.history import HistoryRoutes
 from sampan.api.routes.image_transfer import ImageTransferRoutes
 from sampan.api.routes.images import ImageRoutes
 from sampan.api.routes.space import SpaceRoutes
@@ -35,6 +36,7 @@ def docker_api(engine: Engine) -> ApiServer:
             *ContainerRoutes(engine).routes(),
             *StreamRoutes(engine).routes(),
             *StatsRoutes(engine).routes(),
+            *HistoryRoutes(engine).routes(),
             *ExecRoutes(engine).routes(),
             *ImageRoutes(engine).routes(),
             *TreeRoutes(engine).routes(),

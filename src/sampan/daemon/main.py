@@ -152,12 +152,22 @@ class Daemon:
         needing_restart = [
             name
             for name in daemon_options.changed(self._options, new)
-            if name not in ("debug", "log_level", "registries", "disk_budget_bytes", "events")
+            if name
+            not in (
+                "debug",
+                "log_level",
+                "registries",
+                "disk_budget_bytes",
+                "events",
+                "history",
+                "history_lines",
+            )
         ]
         if self._engine is not None:
             self._engine.registry_settings.current = new.registries
-            self._engine.housekeeping.set_budget(new.disk_budget_bytes)
             self._engine.events.set_limits(new.events)
+            self._engine.history.set_limits(new.history, new.history_lines)
+            self._engine.housekeeping.set_budget(new.disk_budget_bytes)
         daemon_logging.set_level("debug" if new.debug else new.log_level)
         if needing_restart:
             log.warning("changed, and used after a restart: %s", ", ".join(needing_restart))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, NoReturn
 
 import sampan
-from sampan.engine.options import EngineOptions
+from sampan.engine.options import HISTORY_BYTES, HISTORY_LINES, EngineOptions
 from sampan.errors import InvalidArgument
 from sampan.images.distribution.settings import (
     RegistrySettings,
@@ -34,6 +34,7 @@ REGISTRY_NUMBERS = {
     "max-download-attempts": "download attempts",
 }
 SMALLEST_EVENT_LOG_BYTES = 64 << 10
+MOST_HISTORY_LINES = 1000
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 # Options that may be given several times are plural in the file, as in dockerd's.
@@ -68,6 +69,8 @@ class Options:
     registries: RegistrySettings = field(default_factory=RegistrySettings)
     disk_budget_bytes: int = 0
     events: Limits = field(default_factory=Limits)
+    history: Limits = field(default_factory=lambda: Limits(size_bytes=HISTORY_BYTES))
+    history_lines: int = HISTORY_LINES
     config_file: str = field(default=DEFAULT_CONFIG_FILE, compare=False)
     validate: bool = field(default=False, compare=False)
 
@@ -97,6 +100,8 @@ class Options:
             disk_budget_bytes=self.disk_budget_bytes,
             registries=self.registries,
             event_limits=self.events,
+            history_limits=self.history,
+            history_lines=self.history_lines,
         )
 
 
@@ -228,7 +233,9 @@ def _checked(values: dict[str, Any], *, config_file: str, validate: bool) -> Opt
         hosts=tuple(values.get("host", ())),
         labels=tuple(_label(text) for text in values.get("label", ())),
         disk_budget_bytes=parse_size(values.get("disk-budget", "0")),
-        events=_event_limits(values),
+        events=_limits(values, "events", Limits(), SMALLEST_EVENT_LOG_BYTES),
+        history=_limits(values, "history", Limits(size_bytes=HISTORY_BYTES), 0),
+        history_lines=_history_lines(values),
         ulimits=tuple(parse_ulimit(text) for text in values.get("default-ulimit", ())),
         registries=_registries(values),
         config_file=config_file,
@@ -251,19 +258,27 @@ def _registries(values: dict[str, Any]) -> RegistrySettings:
     )
 
 
-def _event_limits(values: dict[str, Any]) -> Limits:
-    """How much is kept of what happened."""
-    limits = Limits()
-    if "events-max-size" in values:
-        limits.size_bytes = parse_size(values["events-max-size"], "events-max-size")
-        if limits.size_bytes < SMALLEST_EVENT_LOG_BYTES:
+def _limits(values: dict[str, Any], name: str, limits: Limits, smallest: int) -> Limits:
+    """How much is kept of what happened: `<name>-max-size` and `<name>-max-age`."""
+    size, age = f"{name}-max-size", f"{name}-max-age"
+    if size in values:
+        limits.size_bytes = parse_size(values[size], size)
+        if limits.size_bytes < smallest:
             raise InvalidArgument(
-                f"invalid value for --events-max-size: {values['events-max-size']}: at least "
-                f"{SMALLEST_EVENT_LOG_BYTES >> 10}KiB are needed"
+                f"invalid value for --{size}: {values[size]}: at least {smallest >> 10}KiB are needed"
             )
-    if "events-max-age" in values:
-        limits.age_s = parse_age(values["events-max-age"], "events-max-age")
+    if age in values:
+        limits.age_s = parse_age(values[age], age)
     return limits
+
+
+def _history_lines(values: dict[str, Any]) -> int:
+    lines: int = values.get("history-lines", HISTORY_LINES)
+    if not 0 <= lines <= MOST_HISTORY_LINES:
+        raise InvalidArgument(
+            f"invalid value for --history-lines: {lines}: 0 to {MOST_HISTORY_LINES} can be kept"
+        )
+    return lines
 
 
 def _absolute(path: str) -> str:
@@ -369,6 +384,9 @@ _KINDS: dict[str, type] = {
     "exec-root": str,
     "firewall-table": str,
     "group": str,
+    "history-lines": int,
+    "history-max-age": str,
+    "history-max-size": str,
     "host": list,
     "init": bool,
     "insecure-registry": list,
@@ -402,6 +420,9 @@ _HELP = {
     "exec-root": f"Root directory of run-time state (default {DEFAULT_EXEC_ROOT})",
     "firewall-table": "Name of the engine's own nftables table",
     "group": "Group of the unix sockets (default docker or sampan, where there is one)",
+    "history-lines": f"Last lines of output kept of a container that ended (default {HISTORY_LINES})",
+    "history-max-age": "How long it is kept how containers ended, like 30d or 12h (default 30d)",
+    "history-max-size": "What that may take in the database, like 16MiB (the default)",
     "host": "Daemon sockets to listen on: unix:///path or tcp://address:port",
     "init": "Run an init inside of every container to forward signals and reap processes",
     "insecure-registry": "Do not verify the certificates of this registry (host[:port] or CIDR), and use HTTP if need be",

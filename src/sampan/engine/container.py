@@ -13,6 +13,7 @@ from sampan.engine.model import ContainerConfig, HostConfig, NetworkingConfig
 from sampan.errors import Conflict
 
 if TYPE_CHECKING:
+    from sampan.engine.post_mortem import SentSignal
     from sampan.shim.client import ShimConnection
     from sampan.shim.streams import ClientStream
 
@@ -179,7 +180,7 @@ class Container:
     `lock` is held by whoever starts, pauses, renames or removes it; its end is noted without it,
     since an end asks nobody. `ended` is set while no process runs; by then the log is complete.
     `restarting` is set during the restart that a client asked for; `restart_delay_s` is the last pause
-    of its restart policy.
+    of its restart policy, `last_signal` what was sent to this run.
     """
 
     def __init__(self, record: Record, directory: str) -> None:
@@ -190,6 +191,7 @@ class Container:
         self.last_shim: ShimConnection | None = None
         self.restarting = False
         self.restart_delay_s = 0.0
+        self.last_signal: SentSignal | None = None
         self.ended = asyncio.Event()
         if not record.state.running:
             self.ended.set()

@@ -24,6 +24,7 @@ from sampan.engine.health_checks import HealthChecks
 from sampan.engine.housekeeping import Housekeeping
 from sampan.engine.networking import Networking
 from sampan.engine.options import EngineOptions
+from sampan.engine.post_mortem import History
 from sampan.engine.recovery import recover
 from sampan.engine.registry import Registry
 from sampan.engine.registry_config import registry_fields
@@ -45,6 +46,7 @@ from sampan.state.containers import ContainerRows
 from sampan.state.database import Database
 from sampan.state.events import EventLog
 from sampan.state.images import ImageRows
+from sampan.state.post_mortems import PostMortems
 from sampan.state.volumes import VolumeRows
 
 log = logging.getLogger(__name__)
@@ -67,6 +69,7 @@ class Engine:
         self.options = options
         self.registry_settings = registry_settings
         self.events = services.events
+        self.history = services.history
         self.networking = services.networking
         self.images = images
         self.volumes = services.volumes
@@ -77,7 +80,9 @@ class Engine:
         self.system = system
         self.stats = Stats(services.registry, services.networking)
         self.usage = Usage(images, containers)
-        self.housekeeping = Housekeeping(images.upkeep, services.profiles, services.events)
+        self.housekeeping = Housekeeping(
+            images.upkeep, services.profiles, services.events, services.history
+        )
         self.space = DiskSpace(options.data_root, images, containers, services.volumes)
         self.identity = _identity(database)
         self._database = database
@@ -159,6 +164,11 @@ class Engine:
             zygote=zygote,
             cgroup_version=system.cgroup_version,
             apparmor=system.apparmor,
+            history=History(
+                PostMortems(database, options.history_limits),
+                registry,
+                lines=options.history_lines,
+            ),
         )
         containers = Containers(services, images, system.machine)
         return cls(
@@ -195,6 +205,7 @@ class Engine:
         await self.images.registries.close()
         await self.health_checks.close()
         await self.containers.lifecycle.close()
+        await self.history.close()
         await self._zygote.stop()
         await asyncio.to_thread(self._services.snapshots.close)
         self.networking.bridge.close()

@@ -135,10 +135,9 @@ class EventBus:
             self._disk.prune()
 
     def set_limits(self, limits: Limits) -> None:
-        """Keep so much on disk from now on; what is over goes at once."""
+        """Keep so much on disk; what is over goes with the next `tidy`."""
         if self._disk is not None:
             self._disk.limits = limits
-            self._disk.prune()
 
     def _write(self, disk: EventLog, event: Event) -> None:
         line = msgspec.json.encode(event)

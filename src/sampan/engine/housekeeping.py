@@ -1,5 +1,5 @@
 """What is looked after from time to time: old downloads, the disk budget, unused seccomp filters,
-old events."""
+old events, records of containers that ended long ago."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 import sqlite3
 
 from sampan.engine.events import EventBus
+from sampan.engine.post_mortem import History
 from sampan.engine.seccomp import Profiles
 from sampan.errors import SampanError
 from sampan.images.keeping.upkeep import Upkeep
@@ -20,9 +21,12 @@ INTERVAL_S = 3600.0
 class Housekeeping:
     """Tidies up when the engine opens and every hour after."""
 
-    def __init__(self, upkeep: Upkeep, profiles: Profiles, events: EventBus) -> None:
+    def __init__(
+        self, upkeep: Upkeep, profiles: Profiles, events: EventBus, history: History
+    ) -> None:
         self._upkeep = upkeep
         self._events = events
+        self._history = history
         self._profiles = profiles
         self._timer: asyncio.TimerHandle | None = None
 
@@ -36,6 +40,7 @@ class Housekeeping:
             self._upkeep.tidy()
             self._profiles.drop_unused()
             self._events.tidy()
+            self._history.tidy()
         except (SampanError, OSError, sqlite3.Error) as error:
             log.error("tidying up the data root: %s", error)
 

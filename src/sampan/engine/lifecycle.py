@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from sampan.engine import defaults, health, restarts
 from sampan.engine.bundle import Bundles
 from sampan.engine.container import Container, Event, Status
+from sampan.engine.post_mortem import sent
 from sampan.engine.requester import by_nobody
 from sampan.engine.restarts import Restarts
 from sampan.engine.services import Services
@@ -132,6 +133,7 @@ class Lifecycle:
         state.pid, state.started_ns = shim.pid, shim.started_at_ns
         state.exit_code, state.error, state.oom_killed, state.finished_ns = 0, "", False, 0
         container.record.manually_stopped = False
+        container.last_signal = None
         state.health = health.begun(container.config, state.health)
         self.watch(container, shim)
         self._services.registry.save(container)
@@ -149,6 +151,7 @@ class Lifecycle:
         if not (container.state.restarting and self._restart_later(container, ran_s=0.0)):
             container.move(Event.START_FAILED)
         self._services.volumes.ended(container, ran=False)
+        self._services.history.not_started(container)
         self._services.registry.save(container)
         log.info("container %s did not start: %s", container.id, failure.message)
         if container.host_config.auto_remove:
@@ -199,6 +202,7 @@ class Lifecycle:
         for watcher in self.watchers:
             watcher.halted(container)
         ran_s = max(0, status.exited_at_ns - started_ns) / 1e9
+        self._services.history.ended(container, status)
         if container.restarting or not self._restart_later(container, ran_s=ran_s):
             container.move(Event.ENDED)
         networks = list(container.record.endpoints.values())
@@ -431,6 +435,7 @@ class Lifecycle:
         except Unavailable:
             # The shim died; its container is being killed, and the end will be told like any other.
             return
+        container.last_signal = sent(number)
         self.emit(container, "kill", signal=str(number))
         stop_signal = signal_number(container.config.stop_signal or DEFAULT_STOP_SIGNAL)
         if container.state.status is Status.PAUSED and number in (signal.SIGKILL, stop_signal):

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from sampan.images.distribution.settings import RegistrySettings
 from sampan.state.events import Limits
 
+HISTORY_BYTES = 16 << 20
+HISTORY_LINES = 20
+
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
@@ -16,7 +19,8 @@ class EngineOptions:
     `default_ulimits` are (name, soft, hard). `bip` is the default bridge's address with its prefix
     length, empty to pick a free one. `firewall_table` names the engine's own
     nftables table, empty for one named after the bridge. `registries` can change while the engine
-    runs (`Engine.registry_settings`).
+    runs (`Engine.registry_settings`). `event_limits` and `history_limits` say how much is kept of
+    events and of how containers ended, with how many last lines of output (`history_lines`).
     """
 
     data_root: str = "/var/lib/sampan"
@@ -33,6 +37,8 @@ class EngineOptions:
     default_ulimits: Sequence[tuple[str, int, int]] = ()
     registries: RegistrySettings = field(default_factory=RegistrySettings)
     event_limits: Limits = field(default_factory=Limits)
+    history_limits: Limits = field(default_factory=lambda: Limits(size_bytes=HISTORY_BYTES))
+    history_lines: int = HISTORY_LINES
 
     @property
     def containers_directory(self) -> str:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from sampan.engine.events import EventBus
     from sampan.engine.networking import Networking
     from sampan.engine.options import EngineOptions
+    from sampan.engine.post_mortem import History
     from sampan.engine.registry import Registry
     from sampan.engine.seccomp import Profiles
     from sampan.engine.volumes import Volumes
@@ -31,6 +32,7 @@ class Services:
     zygote: Zygote
     cgroup_version: int
     apparmor: AppArmor
+    history: History
 
     def socket_path(self, container_id: str) -> str:
         """Where the shim of a container listens."""

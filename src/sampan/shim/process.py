@@ -11,6 +11,7 @@ import time
 from sampan.errors import RuntimeFailure, SampanError
 from sampan.linux import pidfd
 from sampan.linux import syscalls as kernel
+from sampan.linux.cgroups.final import final_usage
 from sampan.linux.cgroups.manager import open_cgroup
 from sampan.logs import drivers
 from sampan.shim import control, exit_record, launching, protocol
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from sampan.shim.helper import Helper
     from sampan.shim.loop import Loop
     from sampan.shim.protocol import Message, SpawnOrder
-
-PEAK_MEMORY_FILES = (("memory", "memory.max_usage_in_bytes"), ("", "memory.peak"))
 
 
 class Shim:
@@ -242,6 +241,7 @@ class Shim:
         self._stdio.finish_log()
         record = ExitStatus(
             exit_code=pidfd.exit_code(status),
+            signal=os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
             exited_at_ns=ended_at_ns,
             usage={
                 "cpu_ns": int((usage.ru_utime + usage.ru_stime) * 1e9),
@@ -298,18 +298,8 @@ def open_log(order: SpawnOrder) -> drivers.LogWriter:
 
 
 def take_usage(record: ExitStatus, cgroup: Cgroup) -> None:
-    """What the cgroup knows of the whole container, where the kernel keeps it.
-
-    Single files, not `Cgroup.stats`: this stands between the end and everybody who waits for it.
-    """
-    record.oom_killed = cgroup.oom_kills() > 0
-    paths = cgroup.paths()
-    for kind, name in PEAK_MEMORY_FILES:
-        if kind not in paths:
-            continue
-        try:
-            with open(f"{paths[kind]}/{name}", "rb", buffering=0) as file:
-                record.usage["peak_memory_bytes"] = int(file.read(32))
-                return
-        except FileNotFoundError:
-            continue  # memory.peak is there from Linux 5.19; else the first process's figure stays
+    """What the cgroup knows of the whole container, where the kernel keeps it; else the first
+    process's figures stay."""
+    record.usage["oom_kills"] = cgroup.oom_kills()
+    record.oom_killed = record.usage["oom_kills"] > 0
+    record.usage.update(final_usage(cgroup.paths()))

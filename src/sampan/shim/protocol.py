@@ -303,12 +303,13 @@ class Started(Value):
 class ExitStatus(Value):
     """How the container ended; also the content of exit.json.
 
-    `exit_code` is as a shell counts (128 + signal), `exited_at_ns` nanoseconds since 1970. `usage`
-    has `peak_memory_bytes` and `cpu_ns`, as far as the kernel told. `error` is for the user, empty
-    when the process ended by itself.
+    `exit_code` is as a shell counts (128 + signal), `exited_at_ns` nanoseconds since 1970; `signal`
+    is what killed it, 0 when it exited. `usage` has `peak_memory_bytes`, `cpu_ns`, `read_bytes`,
+    `write_bytes` and `oom_kills`, as far as the kernel told. `error` is for the user, empty when the
+    process ended by itself.
     """
 
-    __slots__ = ("error", "exit_code", "exited_at_ns", "oom_killed", "usage")
+    __slots__ = ("error", "exit_code", "exited_at_ns", "oom_killed", "signal", "usage")
 
     def __init__(
         self,
@@ -318,7 +319,9 @@ class ExitStatus(Value):
         oom_killed: bool = False,
         error: str = "",
         usage: Mapping[str, int] | None = None,
+        signal: int = 0,
     ) -> None:
+        self.signal = signal
         self.exit_code = exit_code
         self.exited_at_ns = exited_at_ns
         self.oom_killed = oom_killed

@@ -65,6 +65,17 @@ MIGRATIONS: list[str] = [
         record BLOB NOT NULL
     ) STRICT;
     """,
+    """
+    CREATE TABLE post_mortems (
+        container_id TEXT NOT NULL,
+        finished_ns INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        record BLOB NOT NULL,
+        PRIMARY KEY (container_id, finished_ns)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX post_mortems_by_name ON post_mortems (name);
+    CREATE INDEX post_mortems_by_time ON post_mortems (finished_ns);
+    """,
 ]
 
 
