@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 
-from sampan.engine import spec
+from sampan.engine import sharing, spec
 from sampan.engine.container import Container
+from sampan.engine.log_options import driver_options
 from sampan.engine.networking import write_file
 from sampan.engine.services import Services
 from sampan.engine.trace import StartTrace
@@ -66,7 +67,7 @@ class Bundles:
             reaper=options.init if record.host_config.init is None else record.host_config.init,
             log_driver=container.log_driver,
             log_path=container.log_path,
-            log_options=record.host_config.log_config.config,
+            log_options=driver_options(record),
             console_size=size if size != (0, 0) else None,
             trace=options.trace_start,
         )
@@ -84,9 +85,7 @@ class Bundles:
             paths["ipc"] = ""
         if host.pid_mode == "host":
             paths["pid"] = ""
-        elif host.pid_mode.startswith("container:"):
-            other = services.networking.running(host.pid_mode.partition(":")[2], container)
-            paths["pid"] = f"/proc/{other.state.pid}/ns/pid"
+        paths |= sharing.namespace_paths(container, services.registry.find)
         if not spec.cgroup_namespace_is_private(host, services.cgroup_version):
             paths["cgroup"] = ""
         return spec.Surroundings(

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Sequence
 
-from sampan.engine import processes, streams, updates
+from sampan.engine import processes, sharing, streams, updates
 from sampan.engine.commit import Trees
 from sampan.engine.container import BoundMount, Container, Event, Record, Status, WaitResult
 from sampan.engine.files import Files
@@ -147,6 +147,7 @@ class Containers:
         hostname = config.hostname = config.hostname or identity[:12]
         if mode.startswith("container:"):
             hostname, config.hostname = self._share_network(host, mode), ""
+        sharing.name_donors(host, self._registry.find)
         parent = host.cgroup_parent or self._services.options.cgroup_parent
         fill_in(host, self._services.cgroup_version)
         others = [mount for text in host.volumes_from or () for mount in self._mounts_of(text)]

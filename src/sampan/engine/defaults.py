@@ -70,8 +70,10 @@ DEVICE_RULES: tuple[dict[str, Any], ...] = (
 ALL_DEVICES: tuple[dict[str, Any], ...] = ({"allow": True, "access": "rwm"},)
 
 
-def mounts(*, privileged: bool, shm_bytes: int, ipc_host: bool) -> list[dict[str, Any]]:
-    """The mounts every container has, in order."""
+def mounts(
+    *, privileged: bool, shm_bytes: int, ipc_host: bool, shm_source: str = ""
+) -> list[dict[str, Any]]:
+    """The mounts every container has, in order; `shm_source` is another container's /dev/shm."""
     readonly = [] if privileged else ["ro"]
 
     def entry(destination: str, kind: str, *options: str) -> dict[str, Any]:
@@ -81,6 +83,15 @@ def mounts(*, privileged: bool, shm_bytes: int, ipc_host: bool) -> list[dict[str
         entry("/dev/mqueue", "mqueue", "nosuid", "noexec", "nodev"),
         entry("/dev/shm", "tmpfs", "nosuid", "noexec", "nodev", "mode=1777", f"size={shm_bytes}"),
     ]
+    shared[1]["source"] = "shm"
+    if shm_source:
+        options = ["bind", "nosuid", "noexec", "nodev"]
+        shared[1] = {
+            "destination": "/dev/shm",
+            "type": "bind",
+            "source": shm_source,
+            "options": options,
+        }
     if ipc_host:
         shared = [
             {

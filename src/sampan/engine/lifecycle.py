@@ -15,7 +15,7 @@ import signal
 from collections.abc import Coroutine, Iterable
 from typing import Any, Protocol
 
-from sampan.engine import defaults, health, restarts
+from sampan.engine import defaults, health, restarts, sharing
 from sampan.engine.bundle import Bundles
 from sampan.engine.container import Container, Event, Status
 from sampan.engine.post_mortem import sent
@@ -111,6 +111,11 @@ class Lifecycle:
         endpoints = networking.connect(container)
         bound = await self._services.volumes.mount(container)
         try:
+            bound |= sharing.place_shm(
+                container,
+                self._services.registry.find,
+                lambda: self._services.volumes.place(container, "shm"),
+            )
             request = self._bundles.prepare(container, trace, bound)
             request.endpoints = [endpoint.to_dict() for endpoint in endpoints]
             streams, container.parked = container.parked, []

@@ -15,6 +15,7 @@ from sampan.engine.model import ExecConfig, HostConfig
 from sampan.engine.mounts import oci_mount
 from sampan.engine.resources import oci_resources
 from sampan.engine.security import SecurityOptions, parse_security_options
+from sampan.engine.sharing import SHM, donor_name
 from sampan.linux.capabilities import NAMES
 
 OCI_VERSION = "1.2.0"
@@ -189,6 +190,7 @@ def _mounts(record: Record, surroundings: Surroundings) -> list[dict[str, Any]]:
         privileged=host.privileged,
         shm_bytes=host.shm_size or defaults.SHM_BYTES,
         ipc_host=host.ipc_mode == "host",
+        shm_source=surroundings.mount_sources.get(SHM, "") if donor_name(host.ipc_mode) else "",
     )
     if surroundings.namespace_paths.get("network") == "" and not host.privileged:
         # sysfs shows the network namespace it is mounted in; the host's own stays read-only.

@@ -10,16 +10,19 @@ from collections.abc import Callable
 
 from sampan.engine import defaults, devices, health_probes, spec
 from sampan.engine.health import check_config, merged
+from sampan.engine.log_options import check_log_config
 from sampan.engine.model import ContainerConfig, HealthConfig, HostConfig
 from sampan.engine.resources import Machine, check_limits, check_ulimits
 from sampan.engine.restarts import check_policy
 from sampan.engine.security import effective_capabilities, parse_security_options
+from sampan.engine.sharing import donor_name
 from sampan.engine.signals import signal_number
 from sampan.engine.sysctls import check_sysctls
 from sampan.errors import Conflict, InvalidArgument, Unsupported
-from sampan.logs.drivers import DRIVERS
+from sampan.network.files import parse_extra_host
 from sampan.oci.image_config import RunDefaults
 
+SOME_ADDRESS = "0.0.0.0"  # what host-gateway means is known at the start
 MAXIMUM_HOSTNAME = 64  # HOST_NAME_MAX, sethostname(2)
 
 DEFAULT_RUNTIME = "sampan"
@@ -59,12 +62,15 @@ def check_request(config: ContainerConfig, host: HostConfig, machine: Machine) -
         raise InvalidArgument(
             f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]"
         )
-    if host.log_config.type and host.log_config.type not in DRIVERS:
-        raise InvalidArgument(f"logger: no log driver named '{host.log_config.type}' is registered")
+    check_log_config(host.log_config)
+    for entry in host.extra_hosts or ():
+        parse_extra_host(entry, SOME_ADDRESS)
     if host.runtime not in RUNTIMES:
         raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}")
     if host.isolation not in ("", "default"):
-        raise InvalidArgument(f"invalid isolation '{host.isolation}' on linux")
+        raise InvalidArgument(
+            f"Invalid isolation: \"{host.isolation}\" - linux only supports 'default'"
+        )
     effective_capabilities(host)
     parse_security_options(host.security_opt)
     check_sysctls(host)
@@ -132,12 +138,11 @@ def _check_modes(config: ContainerConfig, host: HostConfig) -> None:
     if host.userns_mode not in ("", "host"):
         raise InvalidArgument(f"invalid USER mode: {host.userns_mode}")
     if host.cgroupns_mode not in ("", "private", "host"):
-        raise InvalidArgument(f"invalid CGROUP mode: {host.cgroupns_mode}")
-    if host.ipc_mode not in ("", "private", "host", "none", "shareable"):
-        if host.ipc_mode.startswith("container:"):
-            raise Unsupported(f"HostConfig.IpcMode {host.ipc_mode} is not built yet")
+        raise InvalidArgument(f"invalid cgroup namespace mode: {host.cgroupns_mode}")
+    modes = ("", "private", "host", "none", "shareable")
+    if host.ipc_mode not in modes and not donor_name(host.ipc_mode):
         raise InvalidArgument(f"invalid IPC mode: {host.ipc_mode}")
-    if host.pid_mode not in ("", "host") and not host.pid_mode.startswith("container:"):
+    if host.pid_mode not in ("", "host") and not donor_name(host.pid_mode):
         raise InvalidArgument(f"invalid PID mode: {host.pid_mode}")
 
 

@@ -317,6 +317,13 @@ class Volumes:
             raise
         return bound
 
+    def place(self, container: Container, name: str) -> str:
+        """An empty directory to mount something at for the moment of a start, for `unbind`."""
+        os.makedirs(self._places, mode=0o700, exist_ok=True)
+        path = f"{self._places}/{container.id}-{name}"
+        os.mkdir(path, 0o700)
+        return path
+
     def started(self, container: Container) -> None:
         """Tell that a container's volumes are mounted."""
         for mount in container.record.mounts:

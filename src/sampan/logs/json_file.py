@@ -322,7 +322,12 @@ def encode(text: str) -> bytes:
 
 
 def details_prefix(attributes: Any) -> str:
-    """`--details`: the attributes as dockerd prints them, sorted, `a=b,c=d `."""
+    """`--details`: the attributes as dockerd prints them, sorted and quoted as in URLs: `a=b,c=d `."""
     if not isinstance(attributes, dict):
         return " "
-    return ",".join(f"{name}={attributes[name]}" for name in sorted(attributes)) + " "
+    from urllib.parse import quote_plus
+
+    pairs = (
+        f"{quote_plus(name)}={quote_plus(str(attributes[name]))}" for name in sorted(attributes)
+    )
+    return ",".join(pairs) + " "
