@@ -19,6 +19,7 @@ COMMANDS: dict[str, CommandRow] = {
     "completion": ("completion SHELL", "Print the completion script for bash, zsh or fish", (1, 1), "completion", (), False),
     "container inspect": ("container inspect [OPTIONS] CONTAINER [CONTAINER...]", "Display detailed information on one or more containers", (1, -1), "inspect_container", (), False),
     "container prune": ("container prune [OPTIONS]", "Remove all stopped containers", (0, 0), "prune_containers", (), False),
+    "cp": ("cp [OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n       sampan cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH", "Copy files/folders between a container and the local filesystem", (2, 2), "cp", ("container cp",), False),
     "create": ("create [OPTIONS] IMAGE [COMMAND] [ARG...]", "Create a new container", (1, -1), "create", ("container create",), True),
     "daemon": ("daemon [OPTIONS]", "Run the engine, the same as sampand (its flags: sampand --help)", (0, -1), "daemon", (), True),
     "daemon stop": ("daemon stop [OPTIONS]", "End the engine that runs; its containers go on", (0, 0), "stop_daemon", (), False),

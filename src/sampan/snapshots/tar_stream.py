@@ -49,15 +49,23 @@ class TarStream:
         self._size = 0
         self._links: dict[tuple[int, int], bytes] = {}  # (device, inode) of names with others
 
-    def add(self, directory: Directory, name: bytes, status: os.stat_result, layer: int) -> bool:
-        """Put in anything but a regular file.
+    def add(
+        self,
+        directory: Directory,
+        name: bytes,
+        status: os.stat_result,
+        layer: int,
+        *,
+        called: bytes = b"",
+    ) -> bool:
+        """Put in anything but a regular file, under its own name or as it is to be `called`.
 
         False: there is nothing to put in, a socket or what vanished meanwhile.
         """
         kind = _KINDS.get(stat.S_IFMT(status.st_mode))
         if kind is None or kind == tar.FILE:
             return False
-        path = self._path(directory, name)
+        path = called or self._path(directory, name)
         entry = _entry(path, kind, status)
         try:
             if kind == tar.SYMLINK:
@@ -75,7 +83,9 @@ class TarStream:
         self._put(tar_writer.header(entry))
         return True
 
-    def add_file(self, directory: Directory, name: bytes, layer: int) -> Iterator[bytes]:
+    def add_file(
+        self, directory: Directory, name: bytes, layer: int, *, called: bytes = b""
+    ) -> Iterator[bytes]:
         """Put a regular file in, with its content; pieces to hand out come meanwhile.
 
         The size is that of the moment it is opened. Where it shrinks after that, zeros follow.
@@ -88,7 +98,7 @@ class TarStream:
             return
         try:
             status = os.fstat(fd)
-            path = self._path(directory, name)
+            path = called or self._path(directory, name)
             entry = _entry(path, tar.FILE, status)
             entry.xattrs = xattrs_of(fd, path)
             if self._link(entry, status):

@@ -39,7 +39,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def archive(place: Place, shown: bytes, empty: Container[bytes] = frozenset()) -> Iterator[bytes]:
-    """The tar of what is at a place, in pieces; a directory in it is called `shown`. Blocks.
+    """The tar of what is at a place, in pieces; where it is called `shown`. Blocks.
 
     Links are put in as links. A socket, which no tar can hold, gives an empty archive. `empty` are
     directories, relative to the place, of which only themselves are wanted.
@@ -50,7 +50,7 @@ def archive(place: Place, shown: bytes, empty: Container[bytes] = frozenset()) -
     """
     if stat.S_ISDIR(place.status.st_mode):
         return _tree(place, shown.rstrip(b"/") + b"/", empty)
-    return _single(place)
+    return _single(place, shown)
 
 
 def _tree(place: Place, under: bytes, empty: Container[bytes]) -> Iterator[bytes]:
@@ -79,12 +79,12 @@ def _tree(place: Place, under: bytes, empty: Container[bytes]) -> Iterator[bytes
     yield stream.finish()
 
 
-def _single(place: Place) -> Iterator[bytes]:
+def _single(place: Place, shown: bytes) -> Iterator[bytes]:
     stream = TarStream()
     with View([f"/proc/self/fd/{place.directory}"]) as view:
         parent = view.root()
         if stat.S_ISREG(place.status.st_mode):
-            yield from stream.add_file(parent, place.name, 0)
+            yield from stream.add_file(parent, place.name, 0, called=shown)
         else:
-            stream.add(parent, place.name, place.status, 0)
+            stream.add(parent, place.name, place.status, 0, called=shown)
     yield stream.finish()

@@ -24,6 +24,7 @@ from sampan.snapshots.directory_times import DirectoryTimes
 from sampan.snapshots.extract import BadLayer, clean, set_xattrs
 
 _RESOLVE = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
+_STRICT = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS
 _OPEN_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _REAL_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -45,10 +46,14 @@ class Rules(NamedTuple):
 
     `owner` is whom everything is given to, None for those that the archive names; with `keep_owner`
     off it stays with who writes. With `same_kind` no directory takes the place of something else, nor
-    the other way round. `spool` is a directory for what does not fit into memory.
+    the other way round. `renamed` is a beginning of names and what stands in its place. With `follow`
+    off no link below the directory is followed, for an archive that is not to be trusted with the whole
+    tree. `spool` is a directory for what does not fit into memory.
     """
 
     spool: str
+    renamed: tuple[bytes, bytes] | None = None
+    follow: bool = True
     owner: tuple[int, int] | None = None
     keep_owner: bool = True
     same_kind: bool = False
@@ -57,7 +62,7 @@ class Rules(NamedTuple):
 def put(read: tar.Read, root: int, directory: str, rules: Rules, check: Callable[[], None]) -> None:
     """Put a plain tar into an existing directory of the tree below `root`; reads it to its end. Blocks.
 
-    `directory` is an absolute path in the tree; `check` is asked before each entry and at the end, and
+    `directory` is an absolute path in the tree, or with `follow` off what `root` itself is called; `check` is asked before each entry and at the end, and
     raises when the tree is not to be written to any more.
 
     Raises:
@@ -221,6 +226,9 @@ class _Tree:
     # -- Names ---------------------------------------------------------------------------------
 
     def _inside(self, name: bytes) -> bytes:
+        if self._rules.renamed is not None:
+            old, new = self._rules.renamed
+            name = new + name[len(old) :] if name.startswith(old) else name
         try:
             return clean(name)
         except BadLayer:
@@ -235,9 +243,7 @@ class _Tree:
         missing: list[bytes] = []
         while True:
             try:
-                fd = syscalls.openat2(
-                    self._root, self._directory + b"/" + path, _OPEN_DIRECTORY, resolve=_RESOLVE
-                )
+                fd = self._look_up(path)
                 break
             except FileNotFoundError:
                 if not create or not path:
@@ -250,6 +256,12 @@ class _Tree:
             path = path + b"/" + name if path else name
             fd = self._directories[path] = self._make_parent(fd, name)
         return fd
+
+    def _look_up(self, path: bytes) -> int:
+        if self._rules.follow:
+            whole = self._directory + b"/" + path
+            return syscalls.openat2(self._root, whole, _OPEN_DIRECTORY, resolve=_RESOLVE)
+        return syscalls.openat2(self._root, path or b".", _OPEN_DIRECTORY, resolve=_STRICT)
 
     def _make_parent(self, above: int, name: bytes) -> int:
         """A directory that the archive left out."""
