@@ -24,7 +24,7 @@ from sampan.engine.restarts import Restarts
 from sampan.engine.services import Services
 from sampan.engine.signals import DEFAULT_STOP_SIGNAL, signal_number
 from sampan.engine.trace import StartTrace
-from sampan.engine.volumes import unbind
+from sampan.engine.volume_directories import unbind
 from sampan.errors import Conflict, NotModified, RuntimeFailure, SampanError, Unavailable
 from sampan.linux.cgroups.manager import open_cgroup
 from sampan.shim.client import ExitStatus, ShimConnection

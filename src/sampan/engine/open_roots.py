@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from sampan.engine.assembly import Bind, assemble
 from sampan.engine.container import BoundMount, Container, Status
 from sampan.engine.services import Services
-from sampan.engine.volumes import unbind
+from sampan.engine.volume_directories import unbind
 from sampan.errors import Conflict, NotFound, Unavailable
 from sampan.linux import syscalls
 from sampan.linux.mounts import Mount

@@ -14,7 +14,6 @@ import asyncio
 import os
 import re
 import secrets
-import stat
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -24,10 +23,9 @@ from sampan.engine.container import BoundMount, Container
 from sampan.engine.events import EventBus
 from sampan.engine.filters import Filters, check_names, labels_match
 from sampan.engine.registry import Registry
+from sampan.engine.volume_directories import STAGED, bind_below, fill, unbind
 from sampan.errors import Conflict, InvalidArgument, NotFound
-from sampan.linux import syscalls
 from sampan.oci.go_time import format_time
-from sampan.snapshots.copying import copy_directory
 from sampan.snapshots.overlay import tree_size
 from sampan.snapshots.trees import remove_tree
 from sampan.state.volumes import VolumeRecord, VolumeRow, VolumeRows
@@ -102,7 +100,7 @@ class Volumes:
         For the start of the engine, when it is known which containers run.
         """
         for volume in self._volumes.values():
-            remove_tree(f"{os.path.dirname(volume.path)}/.copying")
+            remove_tree(f"{os.path.dirname(volume.path)}/{STAGED}")
             self._unmount_unused(volume)
         for name in os.listdir(self._places) if os.path.isdir(self._places) else ():
             unbind(f"{self._places}/{name}")
@@ -287,7 +285,7 @@ class Volumes:
             await self._mount(volume)
             try:
                 seen = bool(volume.record.options) or self._running_users(volume.name)
-                await asyncio.to_thread(_fill, trees, mount.destination, volume.path, seen)
+                await asyncio.to_thread(fill, trees, mount.destination, volume.path, seen)
             finally:
                 self._unmount_unused(volume)
 
@@ -310,7 +308,7 @@ class Volumes:
                     os.makedirs(self._places, mode=0o700, exist_ok=True)
                     place = f"{self._places}/{container.id}-{number}"
                     bound[mount.destination] = place
-                    _bind_below(mount, place)
+                    bind_below(mount, place)
         except BaseException:
             for place in bound.values():
                 unbind(place)
@@ -385,62 +383,3 @@ def _truth(name: str, value: str) -> bool:
     if value in ("0", "f", "F", "false", "FALSE", "False"):
         return False
     raise InvalidArgument(f"invalid filter '{name}=[{value}]'")
-
-
-def _open_below(directory: str, subpath: str) -> int:
-    """A place in a volume; whoever writes to the volume cannot lead out of it."""
-    root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        resolve = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
-        return syscalls.openat2(root, subpath, os.O_PATH, resolve=resolve)
-    except OSError as error:
-        raise NotFound(
-            f"cannot access path {directory}/{subpath}: {os.strerror(error.errno or 0).lower()}"
-        ) from error
-    finally:
-        os.close(root)
-
-
-def _bind_below(mount: BoundMount, place: str) -> None:
-    """Mount the place in a volume that is meant on a path that nobody but us can exchange."""
-    fd = _open_below(mount.source, mount.subpath)
-    try:
-        if stat.S_ISDIR(os.fstat(fd).st_mode):
-            os.mkdir(place, 0o700)
-        else:
-            os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        tree = syscalls.open_tree(fd, b"", syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE)
-        try:
-            syscalls.move_mount(tree, syscalls.AT_FDCWD, place)
-        finally:
-            os.close(tree)
-    finally:
-        os.close(fd)
-
-
-def unbind(place: str) -> None:
-    """Undo `_bind_below`: containers that began with it keep it."""
-    local_driver.unmount(place)
-    try:
-        os.rmdir(place) if os.path.isdir(place) else os.unlink(place)
-    except FileNotFoundError:
-        pass
-
-
-def _fill(trees: Sequence[str], place: str, path: str, in_place: bool) -> None:
-    if os.listdir(path):
-        return
-    if in_place:
-        copy_directory(trees, place, path)
-        return
-    staged = os.path.join(os.path.dirname(path), ".copying")
-    remove_tree(staged)
-    os.mkdir(staged, 0o755)
-    try:
-        if copy_directory(trees, place, staged):
-            os.rename(staged, path)
-        else:
-            os.rmdir(staged)
-    except BaseException:
-        remove_tree(staged)
-        raise
