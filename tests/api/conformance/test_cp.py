@@ -215,7 +215,7 @@ def test_write(target: Engine, container: str) -> None:
         ("link", tarfile.SYMTYPE, b"", {"linkname": "x", "uid": 9}),
         ("hard", tarfile.LNKTYPE, b"", {**fields, "linkname": "x"}),
         ("pipe", tarfile.FIFOTYPE, b"", {"mode": 0o600}),
-        file(".wh.kept", "setuid", b"no whiteout"),
+        file(".wh.kept", b"no whiteout"),
         file("/absolute"),
     )
     assert put(target, container, "/t/d/sub", body).status == 200
