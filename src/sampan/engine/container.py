@@ -125,6 +125,7 @@ class Endpoint(msgspec.Struct, kw_only=True):
 class BoundMount(msgspec.Struct, kw_only=True):
     """A mount the user asked for, as inspect shows it.
 
+    One that is read-only is so with all that is mounted below it, unless `writable_below`.
     A volume has a `name` (none until it is made) and perhaps a directory in it that is meant
     (`subpath`); with `no_copy` it does not get what the image has there.
     """
@@ -138,6 +139,7 @@ class BoundMount(msgspec.Struct, kw_only=True):
     name: str = ""
     subpath: str = ""
     no_copy: bool = False
+    writable_below: bool = False
 
 
 class Record(msgspec.Struct, kw_only=True):

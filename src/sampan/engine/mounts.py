@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from sampan.engine.container import BoundMount
-from sampan.engine.model import ContainerConfig, HostConfig, MountSpec
+from sampan.engine.model import BindOptions, ContainerConfig, HostConfig, MountSpec
 from sampan.errors import InvalidArgument, Unsupported
 
 VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
@@ -164,6 +164,8 @@ def _parse_mount(spec: MountSpec) -> BoundMount:
                 raise InvalidArgument(
                     f'invalid mount config for type "bind": invalid propagation: {propagation}'
                 )
+            if options and options.read_only_force_recursive:
+                _check_forced(spec, options, propagation)
             mode = "bind-nonrecursive" if options and options.non_recursive else ""
             return BoundMount(
                 type="bind",
@@ -172,6 +174,7 @@ def _parse_mount(spec: MountSpec) -> BoundMount:
                 mode=mode,
                 rw=not spec.read_only,
                 propagation=propagation,
+                writable_below=bool(options and options.read_only_non_recursive),
             )
         case "tmpfs":
             return BoundMount(
@@ -193,6 +196,17 @@ def _parse_mount(spec: MountSpec) -> BoundMount:
             raise Unsupported(f"mounts of type {spec.type} are not built yet: {spec.target}")
         case _:
             raise InvalidArgument(f'mount type unknown: "{spec.type}"')
+
+
+def _check_forced(spec: MountSpec, options: BindOptions, propagation: str) -> None:
+    """`bind-recursive=readonly`: the kernels that Sampan runs on all can; the rest has to fit."""
+    head = 'invalid mount config for type "bind": '
+    if not spec.read_only:
+        raise InvalidArgument(f"{head}ReadOnlyForceRecursive needs ReadOnly")
+    if options.read_only_non_recursive or options.non_recursive:
+        raise InvalidArgument(f"{head}ReadOnlyForceRecursive contradicts another option")
+    if propagation != "rprivate":
+        raise InvalidArgument(f"{head}ReadOnlyForceRecursive needs the propagation rprivate")
 
 
 def _volume_name(name: str) -> str:
@@ -261,13 +275,12 @@ def oci_mount(mount: BoundMount, source: str = "") -> dict[str, Any]:
             "options": options,
         }
     recursive = mount.mode != "bind-nonrecursive"
+    options = ["rbind" if recursive else "bind", "rw" if mount.rw else "ro"]
+    if recursive and not mount.rw and not mount.writable_below and mount.type == "bind":
+        options.append("rro")
     return {
         "destination": mount.destination,
         "type": "bind",
         "source": source or mount.source,
-        "options": [
-            "rbind" if recursive else "bind",
-            "rw" if mount.rw else "ro",
-            mount.propagation or "rprivate",
-        ],
+        "options": [*options, mount.propagation or "rprivate"],
     }

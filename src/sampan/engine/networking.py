@@ -10,7 +10,7 @@ import msgspec
 
 from sampan.engine.container import Container, Endpoint
 from sampan.engine.model import EndpointConfig
-from sampan.errors import Conflict, NotFound
+from sampan.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from sampan.linux.netlink import VethEndpoint
 from sampan.network import files, inspect
 from sampan.network.bridge import BridgeNetwork
@@ -60,6 +60,8 @@ class Networking:
         if network is None:
             raise NotFound(f"network {mode} not found")
         wanted = _configured(container, network.name)
+        if wanted is not None:
+            _check_wishes(wanted, network.name)
         mac = container.config.mac_address or (wanted.mac_address if wanted else "")
         attachment = network.attach(container.id, mac=mac or None)
         container.record.endpoints = {network.name: _endpoint(attachment)}
@@ -181,6 +183,27 @@ def _configured(container: Container, network: str) -> EndpointConfig | None:
     """What the user set for a network; clients name the default one as they do in NetworkMode."""
     asked = container.record.networking.endpoints_config or {}
     return asked.get(network) or asked.get(container.host_config.network_mode)
+
+
+def _check_wishes(wanted: EndpointConfig, network: str) -> None:
+    """Refuse what the networks that there are do not do; dockerd passes over the last two in silence.
+
+    Raises:
+        InvalidArgument: dockerd's texts.
+        Unsupported: links and options of drivers.
+    """
+    if wanted.aliases:
+        raise InvalidArgument(
+            "network-scoped alias is supported only for containers in user defined networks"
+        )
+    addresses = wanted.ipam_config
+    if addresses and (addresses.ipv4_address or addresses.ipv6_address or addresses.link_local_ips):
+        raise InvalidArgument(
+            "user specified IP address is supported on user defined networks only"
+        )
+    for name, value in (("Links", wanted.links), ("DriverOpts", wanted.driver_opts)):
+        if value:
+            raise Unsupported(f"EndpointsConfig.{network}.{name} is not built yet")
 
 
 def _endpoint(attachment: Attachment) -> Endpoint:

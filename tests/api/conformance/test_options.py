@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,6 +133,105 @@ def test_paths_unmasked(target: Engine) -> None:
     ).json["Id"]
     host = target.get(f"/containers/{identity}/json").json["HostConfig"]
     assert (host["MaskedPaths"], host["ReadonlyPaths"]) == ([], [])
+
+
+def test_network_disabled(target: Engine) -> None:
+    identity = create(
+        target,
+        {"NetworkMode": "bridge"},
+        Cmd=["ls", "/sys/class/net"],
+        NetworkDisabled=True,
+        Tty=True,
+    ).json["Id"]
+    target.post(f"/containers/{identity}/start")
+    target.post(f"/containers/{identity}/wait")
+    assert target.get(f"/containers/{identity}/logs", stdout=1).body.split() == [b"lo"]
+
+
+def test_terminal_size(only_sampan: None, target: Engine) -> None:
+    """ConsoleSize is (rows, columns) of a terminal at its start; dockerd does so since 23."""
+    script = "stty size; stty size"
+    identity = create(
+        target, {"ConsoleSize": [31, 97]}, Cmd=["sh", "-c", script], Tty=True, OpenStdin=True
+    ).json["Id"]
+    target.post(f"/containers/{identity}/start")
+    target.post(f"/containers/{identity}/wait")
+    assert b"31 97" in target.get(f"/containers/{identity}/logs", stdout=1).body
+
+
+def test_stop_timeout(docker: DockerCLI, target: Engine, unused_name: str) -> None:
+    """Zero of the container's own: no ten seconds for a process that does not listen."""
+    docker("run", "-d", "--name", unused_name, "--network", "none", "--stop-timeout", "0", IMAGE, "sh", "-c", "trap '' TERM; sleep 600 & wait; wait")  # fmt: skip
+    docker("stop", unused_name)
+    assert target.get(f"/containers/{unused_name}/json").json["State"]["ExitCode"] == 137
+
+
+def test_what_is_only_kept(target: Engine) -> None:
+    """Fields that say something to clients, to images made of the container, or on Windows."""
+    kept = {
+        "AttachStdin": True,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "OnBuild": ["RUN x"],
+        "Shell": ["/bin/x", "-c"],
+        "ExposedPorts": {"80/tcp": {}},
+        "Labels": {"a": "b"},
+    }
+    host = {"ContainerIDFile": "/nowhere/id"}
+    identity = create(target, host, ArgsEscaped=True, **kept).json["Id"]
+    document = target.get(f"/containers/{identity}/json").json
+    assert {name: document["Config"][name] for name in kept} == kept
+    assert document["HostConfig"]["ContainerIDFile"] == "/nowhere/id"
+
+
+def test_annotations(only_sampan: None, target: Engine) -> None:
+    """They are in the OCI configuration, for hooks and whoever looks; of API 1.43, dockerd 23."""
+    identity = create(target, {"Annotations": {"a": "b"}}).json["Id"]
+    target.post(f"/containers/{identity}/start")
+    target.post(f"/containers/{identity}/wait")
+    with open(f"{target.data_root}/containers/{identity}/config.json") as file:
+        assert json.load(file)["annotations"] == {"a": "b"}
+    assert target.get(f"/containers/{identity}/json").json["HostConfig"]["Annotations"] == {
+        "a": "b"
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "outcome"),
+    [
+        (["-v", "PATH:/d:ro"], "refused"),
+        (["--mount", "type=bind,src=PATH,dst=/d,readonly"], "refused"),
+        (["--mount", "type=bind,src=PATH,dst=/d,readonly,bind-recursive=readonly,bind-propagation=rprivate"], "refused"),
+        (["--mount", "type=bind,src=PATH,dst=/d,readonly,bind-recursive=writable"], "written"),
+    ],
+)  # fmt: skip
+def test_read_only_binds_are_so_below(
+    only_sampan: None, newest_docker: DockerCLI, tmp_path: Path, options: list[str], outcome: str
+) -> None:
+    """What is mounted below is read-only, too; dockerd does that since 25."""
+    below = tmp_path / "below"
+    below.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(below)], check=True)
+    try:
+        given = [option.replace("PATH", str(tmp_path)) for option in options]
+        script = "touch /d/x 2>/dev/null && echo broken; touch /d/below/x 2>/dev/null && echo written || echo refused"
+        assert newest_docker("run", "--rm", *given, IMAGE, "sh", "-c", script).line == outcome
+    finally:
+        subprocess.run(["umount", str(below)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("wish", "text"),
+    [
+        ({"Aliases": ["a"]}, "network-scoped alias is supported only for containers in user defined networks"),
+        ({"IPAMConfig": {"IPv4Address": "172.17.0.77"}}, "user specified IP address is supported on user defined networks only"),
+    ],
+)  # fmt: skip
+def test_wishes_for_the_default_network(target: Engine, wish: dict[str, Any], text: str) -> None:
+    networks = {"EndpointsConfig": {"bridge": wish}}
+    made = create(target, {"NetworkMode": "bridge"}, NetworkingConfig=networks)
+    answer = target.post(f"/containers/{made.json['Id']}/start")
+    assert (answer.status, answer.message) == (400, text)
 
 
 # Namespaces of another container
