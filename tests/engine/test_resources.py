@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sampan.engine.model import HostConfig, Ulimit
+from sampan.engine import updates
+from sampan.engine.model import HostConfig, ThrottleDevice, Ulimit, UpdateConfig, WeightDevice
 from sampan.engine.resources import Machine, check_limits, check_ulimits, oci_resources, parse_set
 from sampan.errors import InvalidArgument, NotFound
 
@@ -88,6 +90,58 @@ def test_oci(values: dict[str, Any], expected: dict[str, Any]) -> None:
     host = HostConfig(**values)
     assert check_limits(host, MACHINE) == []
     assert oci_resources(host, []) == {"devices": [], **expected}
+
+
+def test_devices_of_block_limits(tmp_path: Path) -> None:
+    """A device is named by its path, and is its number in the OCI spec."""
+    path = "/dev/null"
+    number = {"major": 1, "minor": 3}
+    host = HostConfig(
+        blkio_weight_device=[WeightDevice(path=path, weight=300)],
+        blkio_device_read_bps=[ThrottleDevice(path=path, rate=10)],
+    )
+    assert oci_resources(host, [])["blockIO"] == {
+        "weightDevice": [{**number, "weight": 300}],
+        "throttleReadBpsDevice": [{**number, "rate": 10}],
+    }
+    host.blkio_weight_device = [WeightDevice(path=str(tmp_path / "none"), weight=300)]
+    with pytest.raises(NotFound, match="no such device"):
+        oci_resources(host, [])
+
+
+def test_update_changes_what_there_is() -> None:
+    """Memory+swap may come alone; what the change does not name stays."""
+    change = UpdateConfig(memory_swap=128 * MIB)
+    assert check_limits(change, MACHINE, update=True) == []
+    before = HostConfig(memory=64 * MIB, memory_swap=64 * MIB, cpu_shares=100)
+    after = updates.changed(before, change)
+    assert (after.memory, after.memory_swap, after.cpu_shares) == (64 * MIB, 128 * MIB, 100)
+    memory = {"limit": 64 * MIB, "swap": 128 * MIB}
+    assert updates.live_resources(after, change) == {"memory": memory}
+    undo = {"limit": 64 * MIB, "swap": 64 * MIB, "reservation": -1}
+    assert updates.undoing(before, change) == {"memory": undo}
+
+
+def test_update_of_processes() -> None:
+    """Zero and less are no limit; none given is no change."""
+    before = HostConfig(pids_limit=10)
+    change = UpdateConfig(pids_limit=-1)
+    after = updates.changed(before, change)
+    assert after.pids_limit == 0
+    assert updates.live_resources(after, change) == {"pids": {"limit": -1}}
+    assert updates.undoing(before, change) == {"pids": {"limit": 10}}
+    assert updates.live_resources(before, UpdateConfig()) == {}
+
+
+@pytest.mark.parametrize(
+    "same", [{}, {"ulimits": [Ulimit(name="core", soft=1, hard=1)]}, {"init": True}]
+)
+def test_update_may_repeat_what_is_so(same: dict[str, Any]) -> None:
+    """Clients that send back what inspect showed."""
+    updates.refuse_others(HostConfig(**same), UpdateConfig(**same, cpu_shares=5))
+    if same:
+        with pytest.raises(InvalidArgument, match="cannot be updated"):
+            updates.refuse_others(HostConfig(), UpdateConfig(**same))
 
 
 def test_warnings() -> None:

@@ -102,6 +102,7 @@ ASKING: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "HostConfig.DeviceRequests": ({}, {"device_requests": [{}]}),
     "HostConfig.StorageOpt": ({}, {"storage_opt": {"size": "1G"}}),
     "HostConfig.Cgroup": ({}, {"cgroup": "container:x"}),
+    "HostConfig.Capabilities": ({}, {"capabilities": ["CAP_CHOWN"]}),
     "Volumes": ({"volumes": {"/data": {}}}, {}),
 }
 

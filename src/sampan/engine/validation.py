@@ -37,6 +37,7 @@ NOT_BUILT: dict[str, Callable[[ContainerConfig, HostConfig], object]] = {
     "HostConfig.DeviceRequests": lambda _, host: host.device_requests,
     "HostConfig.StorageOpt": lambda _, host: host.storage_opt,
     "HostConfig.Cgroup": lambda _, host: host.cgroup,
+    "HostConfig.Capabilities": lambda _, host: host.capabilities,
 }
 
 

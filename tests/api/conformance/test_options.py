@@ -116,6 +116,17 @@ def test_option(docker: DockerCLI, options: list[str], command: str, printed: st
     assert docker("run", "--rm", *given, IMAGE, "sh", "-c", command).line == printed
 
 
+@pytest.mark.parametrize(("mode", "same"), [("host", True), ("private", False)])
+def test_cgroup_namespace(docker: DockerCLI, mode: str, same: bool) -> None:
+    inside = docker("run", "--rm", "--network", "none", "--cgroupns", mode, IMAGE, "readlink", "/proc/self/ns/cgroup").line  # fmt: skip
+    assert (inside == os.readlink("/proc/self/ns/cgroup")) is same
+
+
+def test_uts_of_the_host(docker: DockerCLI) -> None:
+    out = docker("run", "--rm", "--network", "none", "--uts", "host", IMAGE, "readlink", "/proc/self/ns/uts").line  # fmt: skip
+    assert out == os.readlink("/proc/self/ns/uts")
+
+
 def test_host_gateway(docker: DockerCLI) -> None:
     """It is the address of the default bridge, which is the container's way out."""
     script = "grep here /etc/hosts | cut -f1; ip route | awk '/default/ {print $3}'"
@@ -398,6 +409,7 @@ def test_warned(target: Engine, host: dict[str, Any], warning: str) -> None:
         ({"Links": ["a:b"]}, 501, "HostConfig.Links is not built yet"),
         ({"DeviceRequests": [{"Count": -1, "Capabilities": [["gpu"]]}]}, 501, "HostConfig.DeviceRequests is not built yet"),
         ({"StorageOpt": {"size": "10G"}}, 501, "HostConfig.StorageOpt is not built yet"),
+        ({"Capabilities": ["CAP_CHOWN"]}, 501, "HostConfig.Capabilities is not built yet"),
         ({"Cgroup": "container:x"}, 501, "HostConfig.Cgroup is not built yet"),
         ({"UTSMode": "bad"}, 400, "invalid UTS mode: bad"),
         ({"UsernsMode": "bad"}, 400, "invalid USER mode: bad"),
