@@ -352,7 +352,8 @@ def test_events_alike(newest_docker: DockerCLI, sampan_cli: DockerCLI, unused_na
     for form in ((), ("--format", "json"), ("--format", "{{.Type}} {{.Action}} {{.Actor.Attributes.name}} {{.ID}}")):  # fmt: skip
         expected = newest_docker(*common, *form)
         assert "create" in expected.out and "destroy" in expected.out
-        assert sampan_cli(*common, *form).out == expected.out
+        told = re.sub(r',"Cursor":"e\d+","By":{[^}]*}', "", sampan_cli(*common, *form).out)
+        assert told == expected.out
 
 
 def test_prune_asks_and_tells(same: Same, sampan_cli: DockerCLI, unused_name: str) -> None:
@@ -369,6 +370,6 @@ def test_prune_asks_and_tells(same: Same, sampan_cli: DockerCLI, unused_name: st
 def test_help_is_dockers(same: Same) -> None:
     """For the commands whose flags are all docker's."""
     for line in ("ps", "container ls", "start", "stop", "kill", "restart", "pause", "rm", "rename", "update", "wait", "top",
-                 "logs", "attach", "exec", "inspect", "events", "tag", "container prune", "image prune"):  # fmt: skip
+                 "logs", "attach", "exec", "inspect", "tag", "container prune", "image prune"):  # fmt: skip
         done = same(*line.split(), "--help")
         assert done.code == 0

@@ -198,7 +198,11 @@ def cause(record: Record) -> str:
     name = _signal_name(record.signal)
     if record.oom_killed:
         kill = record.killed[-1] if record.killed else None
-        whom = f"the kernel killed {kill.process} (pid {kill.pid})" if kill else "the kernel killed"
+        whom = (
+            f"the kernel killed {kill.process} (pid {kill.pid})"
+            if kill
+            else "the kernel killed a process"
+        )
         what = f"out of memory: {whom}{_limit(record, kill)}"
         return what if record.signal else f"exited with code {record.exit_code}; {what}"
     if record.signal:

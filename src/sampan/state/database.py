@@ -72,7 +72,7 @@ MIGRATIONS: list[str] = [
         name TEXT NOT NULL,
         record BLOB NOT NULL,
         PRIMARY KEY (container_id, finished_ns)
-    ) STRICT, WITHOUT ROWID;
+    ) STRICT;
     CREATE INDEX post_mortems_by_name ON post_mortems (name);
     CREATE INDEX post_mortems_by_time ON post_mortems (finished_ns);
     """,

@@ -9,7 +9,7 @@ from sampan.state.events import Limits
 
 RUNS_PER_CONTAINER = 20
 """So many last runs are kept of one container: one that restarts for ever drives nothing out."""
-_LOOK_EVERY = 64
+_AT_ONCE = 64
 
 
 class PostMortems:
@@ -18,28 +18,33 @@ class PostMortems:
     def __init__(self, database: Database, limits: Limits) -> None:
         self._database = database
         self.limits = limits
-        self._added = 0
+        self._size = self._size_of("SELECT length(record) FROM post_mortems")
 
     def put(self, container_id: str, name: str, finished_ns: int, record: bytes) -> None:
-        """Add the record of a run, or replace it, and drop the container's oldest."""
+        """Add the record of a run, or replace it, and drop the container's oldest.
 
-        def change(database: Database) -> None:
+        Raises:
+            sqlite3.Error: it cannot be written; nothing has changed.
+        """
+
+        def change(database: Database) -> int:
+            freed = self._size_of(
+                "DELETE FROM post_mortems WHERE container_id = ?1 AND (finished_ns = ?2"
+                " OR finished_ns <= (SELECT finished_ns FROM post_mortems WHERE container_id = ?1"
+                "  AND finished_ns <> ?2 ORDER BY finished_ns DESC LIMIT 1 OFFSET ?3))"
+                " RETURNING length(record)",
+                (container_id, finished_ns, RUNS_PER_CONTAINER - 1),
+            )
             database.execute(
-                "INSERT OR REPLACE INTO post_mortems (container_id, finished_ns, name, record)"
+                "INSERT INTO post_mortems (container_id, finished_ns, name, record)"
                 " VALUES (?, ?, ?, ?)",
                 (container_id, finished_ns, name, record),
             )
-            database.execute(
-                "DELETE FROM post_mortems WHERE container_id = ?1 AND finished_ns < ("
-                " SELECT finished_ns FROM post_mortems WHERE container_id = ?1"
-                " ORDER BY finished_ns DESC LIMIT 1 OFFSET ?2)",
-                (container_id, RUNS_PER_CONTAINER - 1),
-            )
+            return freed
 
-        self._database.write(change)
-        self._added += 1
-        if self._added % _LOOK_EVERY == 0:
-            self.prune()
+        self._size += len(record) - self._database.write(change)
+        if self._size > self.limits.size_bytes:
+            self._shrink()
 
     def of(self, reference: str, container_id: str = "", *, limit: int = -1) -> list[bytes]:
         """The records of containers that had this name when they ended, or whose ID begins so, and
@@ -56,14 +61,24 @@ class PostMortems:
     def prune(self, now_ns: int | None = None) -> None:
         """Drop what is older than the limit, and the oldest of what is too much."""
         now_ns = time.time_ns() if now_ns is None else now_ns
-        self._database.execute(
-            "DELETE FROM post_mortems WHERE finished_ns < ?",
+        self._size -= self._size_of(
+            "DELETE FROM post_mortems WHERE finished_ns < ? RETURNING length(record)",
             (now_ns - int(self.limits.age_s * 1e9),),
         )
-        self._database.execute(
-            "DELETE FROM post_mortems WHERE finished_ns <= ("
-            " SELECT max(finished_ns) FROM ("
-            "  SELECT finished_ns, sum(length(record)) OVER (ORDER BY finished_ns DESC) AS total"
-            "  FROM post_mortems) WHERE total > ?)",
-            (self.limits.size_bytes,),
+        while self._size > self.limits.size_bytes and self._shrink():
+            pass
+
+    def _shrink(self) -> int:
+        """Drop some of the oldest; how many bytes that was."""
+        freed = self._size_of(
+            "DELETE FROM post_mortems WHERE (container_id, finished_ns) IN ("
+            " SELECT container_id, finished_ns FROM post_mortems ORDER BY finished_ns LIMIT ?)"
+            " RETURNING length(record)",
+            (_AT_ONCE,),
         )
+        self._size -= freed
+        return freed
+
+    def _size_of(self, sql: str, parameters: tuple[object, ...] = ()) -> int:
+        """The sum of a statement's lengths."""
+        return sum(length for (length,) in self._database.read(sql, parameters))
