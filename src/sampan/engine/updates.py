@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 from typing import Any
 
 import msgspec
@@ -19,7 +20,7 @@ from sampan.engine.model import HostConfig, Resources, UpdateConfig, spelling
 from sampan.engine.registry import Registry
 from sampan.engine.resources import Machine, check_limits, oci_resources
 from sampan.engine.restarts import check_policy
-from sampan.errors import Conflict, InvalidArgument, RuntimeFailure
+from sampan.errors import Conflict, InvalidArgument, RuntimeFailure, Unavailable
 from sampan.linux.cgroups.manager import open_cgroup
 
 log = logging.getLogger(__name__)
@@ -158,12 +159,24 @@ async def _apply(container: Container, wanted: dict[str, Any], undo: dict[str, A
     try:
         await asyncio.to_thread(open_cgroup(container.record.cgroup_path).apply, wanted)
     except RuntimeFailure as failure:
-        if not container.state.running:
-            return  # it ended meanwhile, and its cgroup with it
+        if _has_ended(container):
+            return  # and its cgroup is gone, or about to go
         await _undo(container, undo)
         raise RuntimeFailure(
             "update", _cannot(container, failure.message), path=failure.path, errno=failure.errno
         ) from failure
+
+
+def _has_ended(container: Container) -> bool:
+    """Whether the process has ended, be it that the engine has not heard of it yet."""
+    if not container.state.running or container.shim is None:
+        return True
+    ended = select.poll()
+    try:
+        ended.register(container.shim.pidfd, select.POLLIN)
+    except Unavailable:
+        return True  # its shim has ended, which it does last
+    return bool(ended.poll(0))
 
 
 async def _undo(container: Container, undo: dict[str, Any]) -> None:
