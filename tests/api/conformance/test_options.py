@@ -277,6 +277,16 @@ def test_shm_of_another_container_stays_when_that_ends(
     assert docker("exec", unused_name, "cat", "/dev/shm/mine").line == "mine"
 
 
+def test_shm_of_another_container_is_there_for_the_moment_of_a_start(
+    only_sampan: None, docker: DockerCLI, target: Engine, donor: str
+) -> None:
+    """Where the engine mounts it nothing is left, whether the start succeeds or not."""
+    for command, code in (("true", 0), ("nosuch", 127)):
+        done = docker("run", "--rm", "--network", "none", "--ipc", f"container:{donor}", IMAGE, command, check=False)  # fmt: skip
+        assert done.code == code
+        assert os.listdir(f"{target.exec_root}/volumes") == []
+
+
 def test_pid_of_another_container(docker: DockerCLI, donor: str) -> None:
     out = docker("run", "--rm", "--network", "none", "--pid", f"container:{donor}", IMAGE, "ps").out
     assert "sleep 600" in out

@@ -62,12 +62,15 @@ def test_limits_of_a_running_container(docker: DockerCLI, target: Engine, name: 
 
 
 @pytest.mark.cgroup2
-def test_limits_of_a_running_container_on_v2(docker: DockerCLI, target: Engine, name: str) -> None:
-    docker(
-        "update", "-m", "64m", "--memory-swap", "96m", "--cpus", "0.5", "--pids-limit", "20", name
-    )
-    found = limits(docker, name, "memory.max", "memory.swap.max", "cpu.max", "pids.max")
-    assert found == [str(64 * MIB), str(32 * MIB), "50000", "100000", "20"]
+@pytest.mark.vm
+def test_limits_of_a_running_container_on_v2(docker: DockerCLI, name: str) -> None:
+    files = ("memory.max", "memory.low", "cpu.max", "pids.max")
+    options = "-m 64m --memory-swap 96m --memory-reservation 32m --cpus 0.5 --pids-limit 20"
+    docker("update", *options.split(), name)
+    found = [str(64 * MIB), str(32 * MIB), "50000", "100000", "20"]
+    assert limits(docker, name, *files) == found
+    docker("update", "--pids-limit", "-1", name)
+    assert limits(docker, name, "pids.max") == ["max"]
 
 
 @pytest.mark.cgroup1
