@@ -19,12 +19,11 @@ from sampan.linux.mounts import Mount, attach_tree, clone_tree, parse_options, p
 
 
 class Bind(NamedTuple):
-    """A file or directory of the machine in the tree."""
+    """A file or directory of the machine in the tree; `options` are words of mount(8)."""
 
     source: str
     destination: str
-    writable: bool = True
-    recursive: bool = True
+    options: Sequence[str] = ("rbind", "rw")
 
 
 def assemble(
@@ -66,13 +65,14 @@ def _mounted(place: str, rootfs: Sequence[Mount], binds: Sequence[Bind], writabl
 
 
 def _bind(root: int, bind: Bind) -> None:
-    tree = clone_tree(bind.source, recursive=bind.recursive)
+    options = parse_options(bind.options)
+    tree = clone_tree(bind.source, recursive=bool(options.flags & syscalls.MS_REC))
     try:
         is_directory = stat.S_ISDIR(os.fstat(tree).st_mode)
         make = rooted.make_directory if is_directory else rooted.make_file
         target, _ = make(root, bind.destination)
         try:
-            attach_tree(tree, parse_options(["bind", "rw" if bind.writable else "ro"]), target)
+            attach_tree(tree, options, target)
         finally:
             os.close(target)
     finally:

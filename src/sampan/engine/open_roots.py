@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 
 from sampan.engine.assembly import Bind, assemble
 from sampan.engine.container import BoundMount, Container, Status
+from sampan.engine.mounts import PROPAGATION, oci_mount
 from sampan.engine.services import Services
 from sampan.engine.volume_directories import unbind
 from sampan.errors import Conflict, NotFound, Unavailable
@@ -147,7 +148,9 @@ async def _in_thread(container: Container, rootfs: Sequence[Mount], bound: dict[
 
 
 def _bind(mount: BoundMount, source: str) -> Bind:
-    return Bind(source, mount.destination, mount.rw, mount.mode != "bind-nonrecursive")
+    """As a start mounts it, but cut off from the machine's mounts as everything there is."""
+    options = oci_mount(mount, source)["options"]
+    return Bind(source, mount.destination, [word for word in options if word not in PROPAGATION])
 
 
 def _network_files(container: Container, taken: set[str]) -> list[Bind]:

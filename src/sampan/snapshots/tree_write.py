@@ -237,20 +237,15 @@ class _Tree:
 
     def _open(self, path: bytes, *, create: bool = True) -> int:
         """A descriptor of a directory below the one written to; links are followed in the tree."""
-        fd = self._directories.get(path)
-        if fd is not None:
-            return fd
         missing: list[bytes] = []
-        while True:
+        while (fd := self._directories.get(path)) is None:
             try:
-                fd = self._look_up(path)
-                break
+                fd = self._directories[path] = self._look_up(path)
             except FileNotFoundError:
                 if not create or not path:
                     raise
                 path, _, name = path.rpartition(b"/")
                 missing.append(name)
-        self._directories[path] = fd
         while missing:
             name = missing.pop()
             path = path + b"/" + name if path else name
