@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -125,14 +126,43 @@ def test_over_the_end_of_the_daemon(own_sampan: SampanEngine) -> None:
 
 
 def test_how_much_is_kept(own_sampan: SampanEngine) -> None:
-    """Options of the daemon, and SIGHUP's business no more than they."""
+    """The daemon's options, and what SIGHUP makes of them."""
     engine = own_sampan
+    path = os.path.join(engine.directory, "daemon.json")
+    with open(path, "w") as file:
+        file.write('{"history-lines": 1}')
     engine.terminate()
-    engine.start("--history-lines", "1", "--events-max-size=64KiB")
+    engine.start("--config-file", path)
     begin(engine, "one", "echo a; echo b")
     gone(engine, "one")
     (run,) = history(engine, "one")
     assert [line["Text"] for line in run["Output"]] == ["b"]
+    with open(path, "w") as file:
+        file.write('{"history-lines": 0, "history-max-size": "1KiB", "events-max-size": "64KiB"}')
+    assert engine.process is not None
+    engine.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "configuration reloaded" in engine.log(), "the configuration to be read again")
+    assert "used after a restart" not in engine.log()
+    begin(engine, "two", "echo a")
+    gone(engine, "two")
+    assert history(engine, "two")[0]["Output"] == []
+    for number in range(3):
+        begin(engine, f"more-{number}", "exit 1")
+        gone(engine, f"more-{number}")
+    assert engine.get("/containers/one/history").status == 404
+
+
+def test_ids_that_begin_alike(sampan: SampanEngine, unused_name: str) -> None:
+    """Some of 17 IDs have their first digit in common: that names none of them."""
+    identities = []
+    for number in range(17):
+        identities.append(begin(sampan, f"{unused_name}-{number}", "exit 0"))
+        gone(sampan, f"{unused_name}-{number}")
+    firsts = [identity[0] for identity in identities]
+    common = next(first for first in firsts if firsts.count(first) > 1)
+    answer = sampan.get(f"/containers/{common}/history")
+    assert answer.status == 400
+    assert f"Multiple IDs found with provided prefix: {common}" in answer.json["message"]
 
 
 def test_command(sampan: SampanEngine, unused_name: str) -> None:

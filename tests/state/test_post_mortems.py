@@ -24,12 +24,13 @@ def test_found_by_name_and_id(database: Database) -> None:
     rows.put("bb11", "worker", 3, b"third, again")
     assert rows.of("web") == [b"second", b"first"]
     assert rows.of("web", limit=1) == [b"second"]
-    assert rows.of("aa") == [b"second", b"first"]
-    assert rows.of("aa1") == [b"first"]
-    assert rows.of("bb11") == [b"third, again"]
+    assert rows.of("aa") == []
+    assert rows.beginning("aa") == ["aa11", "aa22"]
+    assert rows.beginning("aa1") == rows.beginning("aa11") == ["aa11"]
+    assert rows.beginning("zz") == rows.beginning("%") == []
+    assert rows.of("", "aa11") == [b"first"]
     assert rows.of("new-name", "bb11") == [b"third, again"]
     assert rows.of("zz") == []
-    assert rows.of("%") == []
 
 
 def test_runs_of_one_container(database: Database) -> None:
@@ -53,8 +54,8 @@ def test_by_size_and_age(database: Database) -> None:
         rows.put(f"{number:04x}", "n", number, bytes(1000))
     kept = len(rows.of("n"))
     assert 30 <= kept <= 100
-    assert rows.of(f"{299:04x}") == [bytes(1000)]
-    assert rows.of("0000") == []
+    assert rows.of("", f"{299:04x}") == [bytes(1000)]
+    assert rows.of("", "0000") == []
     rows.limits = Limits(size_bytes=20_000)
     rows.prune(now_ns=300)
     assert len(rows.of("n")) <= 20

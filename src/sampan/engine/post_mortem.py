@@ -17,6 +17,7 @@ import msgspec
 
 from sampan.engine import requester
 from sampan.engine.requester import Requester
+from sampan.errors import InvalidArgument, NotFound
 from sampan.linux import kernel_log
 from sampan.linux.kernel_log import OutOfMemory
 from sampan.logs.last_lines import Line, last_lines
@@ -120,14 +121,24 @@ class History:
 
         Raises:
             NotFound: there is no such container, and no record of one.
+            InvalidArgument: several IDs begin so.
         """
         await asyncio.gather(*self._looking)
         name = reference.removeprefix("/")
-        found = [_decode(row) for row in self._rows.of(name, limit=limit)] if name else []
-        if not found:
-            container = self._registry.find(reference)
-            found = [_decode(row) for row in self._rows.of(container.id, limit=limit)]
-        return found
+        try:
+            rows = self._rows.of(name, self._registry.find(reference).id, limit=limit)
+        except NotFound:
+            rows = self._rows.of(name, limit=limit) or self._of_gone(name, limit)
+            if not rows:
+                raise
+        return [_decode(row) for row in rows]
+
+    def _of_gone(self, prefix: str, limit: int) -> list[bytes]:
+        """The records of the one container whose ID begins so."""
+        identities = self._rows.beginning(prefix) if prefix else []
+        if len(identities) > 1:
+            raise InvalidArgument(f"Multiple IDs found with provided prefix: {prefix}")
+        return self._rows.of("", identities[0], limit=limit) if identities else []
 
     def tidy(self) -> None:
         """Drop what is too old or too much."""

@@ -46,17 +46,25 @@ class PostMortems:
         if self._size > self.limits.size_bytes:
             self._shrink()
 
-    def of(self, reference: str, container_id: str = "", *, limit: int = -1) -> list[bytes]:
-        """The records of containers that had this name when they ended, or whose ID begins so, and
-        of the container `container_id`; the last end first."""
-        # An ID is of hex digits, all of which sort before "g".
+    def of(self, name: str, container_id: str = "", *, limit: int = -1) -> list[bytes]:
+        """The records of containers that had this name when they ended, and of the container with
+        this ID; the last end first."""
         rows = self._database.read(
-            "SELECT record FROM post_mortems WHERE name = ?1"
-            " OR (container_id >= ?1 AND container_id < ?1 || 'g') OR container_id = ?2"
-            " ORDER BY finished_ns DESC LIMIT ?3",
-            (reference, container_id, limit),
+            "SELECT record FROM post_mortems WHERE name = ? OR container_id = ?"
+            " ORDER BY finished_ns DESC LIMIT ?",
+            (name, container_id, limit),
         )
         return [record for (record,) in rows]
+
+    def beginning(self, prefix: str) -> list[str]:
+        """The IDs that begin so: none, one, or two of many."""
+        # An ID is of hex digits, all of which sort before "g".
+        rows = self._database.read(
+            "SELECT DISTINCT container_id FROM post_mortems"
+            " WHERE container_id >= ?1 AND container_id < ?1 || 'g' LIMIT 2",
+            (prefix,),
+        )
+        return [container_id for (container_id,) in rows]
 
     def prune(self, now_ns: int | None = None) -> None:
         """Drop what is older than the limit, and the oldest of what is too much."""
