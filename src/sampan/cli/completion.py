@@ -21,7 +21,17 @@ FILES = 0
 NO_FILES = 4
 RUNNING = ("attach", "enter", "exec", "kill", "pause", "stop", "top")
 CONTAINERS = (*RUNNING, "container history", "container inspect", "logs", "rename", "restart", "rm", "start", "unpause", "update", "wait")  # fmt: skip
-IMAGES = ("create", "history", "image history", "image inspect", "images", "rmi", "run", "save", "tag")
+IMAGES = (
+    "create",
+    "history",
+    "image history",
+    "image inspect",
+    "images",
+    "rmi",
+    "run",
+    "save",
+    "tag",
+)
 CHOICES = {
     "network": ("bridge", "host", "none"),
     "pull": ("always", "missing", "never"),
