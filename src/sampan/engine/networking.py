@@ -59,6 +59,7 @@ class Networking:
         network = self.networks.get(mode)
         if network is None:
             raise NotFound(f"network {mode} not found")
+        self._check_others(container, network.name)
         wanted = _configured(container, network.name)
         if wanted is not None:
             _check_wishes(wanted, network.name)
@@ -66,6 +67,24 @@ class Networking:
         attachment = network.attach(container.id, mac=mac or None)
         container.record.endpoints = {network.name: _endpoint(attachment)}
         return [attachment.endpoint] if attachment.endpoint else []
+
+    def _check_others(self, container: Container, joined: str) -> None:
+        """Refuse wishes for networks that the container does not join.
+
+        Raises:
+            NotFound: there is no such network; dockerd's text.
+            Unsupported: more networks than one.
+        """
+        known = {joined, container.host_config.network_mode, "default"}
+        for name in container.record.networking.endpoints_config or {}:
+            if name in known:
+                continue
+            if name in self.networks:
+                raise Unsupported(
+                    f"a second network is not built yet: {name} beside {joined}",
+                    hint="name it with --network alone",
+                )
+            raise NotFound(f"network {name} not found")
 
     def adopt(self, container: Container) -> None:
         """Take note of the addresses of a container that ran before this daemon did."""

@@ -245,6 +245,14 @@ def test_wishes_for_the_default_network(target: Engine, wish: dict[str, Any], te
     assert (answer.status, answer.message) == (400, text)
 
 
+def test_a_network_that_there_is_not(target: Engine) -> None:
+    """Found out at the start: clients take a 404 of create for a missing image."""
+    networks = {"EndpointsConfig": {"nosuch": {}}}
+    made = create(target, {"NetworkMode": "bridge"}, NetworkingConfig=networks)
+    answer = target.post(f"/containers/{made.json['Id']}/start")
+    assert (answer.status, answer.message) == (404, "network nosuch not found")
+
+
 # Namespaces of another container
 
 
