@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from support.command import DockerCLI
-from support.engines import IMAGE, Engine
+from support.engines import IMAGE, Engine, cgroups_below
 from support.http import Answer
 
 MIB = 1 << 20
@@ -91,8 +91,12 @@ def test_device_rules(docker: DockerCLI) -> None:
 @pytest.mark.cgroup1
 def test_cgroup_parent(docker: DockerCLI, target: Engine) -> None:
     parent = f"{target.cgroup_parent}/below"
-    out = docker("run", "--rm", "--network", "none", "--cgroup-parent", parent, IMAGE, "grep", ":memory:", "/proc/self/cgroup").line  # fmt: skip
-    assert out.split(":")[2].startswith(parent + "/")
+    try:
+        out = docker("run", "--rm", "--network", "none", "--cgroup-parent", parent, IMAGE, "grep", ":memory:", "/proc/self/cgroup").line  # fmt: skip
+        assert out.split(":")[2].startswith(parent + "/")
+    finally:  # a parent stays, under dockerd, too
+        for directory in cgroups_below(target.cgroup_parent.strip("/")):
+            os.rmdir(directory)
 
 
 @pytest.mark.parametrize(
