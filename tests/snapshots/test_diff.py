@@ -81,7 +81,8 @@ def box(tmp_path: Path) -> Iterator[Box]:
     made = Box(tmp_path)
     yield made
     made.unmount()
-    for key in made.snapshots.keys():
+    left = made.snapshots.keys()
+    for key in left:
         made.snapshots.remove(key)  # what hides the engine in `host` stays while one stands on it
     made.snapshots.close()
 
