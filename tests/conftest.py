@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,12 +46,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 # -- the session and what it leaves ----------------------------------------------------------------
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    """Before pytest's own: it would keep the last sessions' files, and tidy older ones by a walk that
+    the deep trees of hostile layers are too much for."""
     if hasattr(config, "workerinput"):
         config.stash[_TOKEN] = str(config.workerinput["token"])
         return
     token = secrets.token_hex(TOKEN_LENGTH // 2)
     config.stash[_TOKEN] = token
+    if config.option.basetemp is None:
+        config.option.basetemp = config.stash[_FILES] = f"/tmp/pytest-{token}"
     os.environ[MARK] = token
     if _leaks(config) != "off":
         config.stash[_BEFORE] = Picture(token)
@@ -64,13 +70,18 @@ def pytest_configure_node(node: object) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     config = session.config
+    if files := config.stash.get(_FILES, None):
+        if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            _remove(files)
+        elif os.path.exists(files):
+            config.stash[_KEPT] = files
     before = config.stash.get(_BEFORE, None)
     if before is None:
         return
     token = config.stash[_TOKEN]
     only = token if _leaks(config) == "own" else None
     left = differences(before, Picture(token), only=only)
-    left = [line for line in left if not line.startswith("files: /tmp/pytest-of-")]
+    left = [line for line in left if not line.startswith("files: /tmp/pytest-")]
     config.stash[_LEFT] = left
     if left and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -79,11 +90,18 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
+    if kept := config.stash.get(_KEPT, None):
+        terminalreporter.line(f"files of this session, to look at and remove: {kept}")
     left = config.stash.get(_LEFT, [])
     if left:
         terminalreporter.section("left behind on the machine", red=True)
         for line in left:
             terminalreporter.line(line)
+
+
+def _remove(path: str) -> None:
+    """All of a tree, however deep, and nothing that is mounted in it."""
+    subprocess.run(["rm", "-rf", "--one-file-system", "--", path], check=True)
 
 
 def _leaks(config: pytest.Config) -> str:
@@ -94,6 +112,8 @@ def _leaks(config: pytest.Config) -> str:
 _TOKEN = pytest.StashKey[str]()
 _BEFORE = pytest.StashKey[Picture]()
 _LEFT = pytest.StashKey[list[str]]()
+_FILES = pytest.StashKey[str]()
+_KEPT = pytest.StashKey[str]()
 
 
 @pytest.fixture(scope="session")
@@ -109,7 +129,7 @@ def session_directory(session_token: str) -> Iterator[str]:
     path = f"/tmp/sampan-{session_token}"
     os.mkdir(path, 0o711)
     yield path
-    shutil.rmtree(path, ignore_errors=True)
+    _remove(path)
 
 
 # -- what a test needs -----------------------------------------------------------------------------
