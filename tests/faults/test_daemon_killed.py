@@ -235,6 +235,12 @@ def test_killed_in_the_middle_of_starts(own_sampan: SampanEngine) -> None:
         found = state(engine, entry["Id"])
         assert found["Status"] in ("running", "created", "exited"), found
         assert found["Running"] == (found["Pid"] != 0 and os.path.exists(f"/proc/{found['Pid']}"))
+        if found["Running"]:
+            shown = engine.get(f"/containers/{entry['Id']}/json").json["NetworkSettings"]
+            address = shown["Networks"]["bridge"]["IPAddress"]
+            assert address, "the address of a start that nobody noted is known all the same"
+            with open(f"/proc/{found['Pid']}/net/fib_trie", encoding="ascii") as routes:
+                assert f"|-- {address}\n" in routes.read()
     engine.remove_containers()
     try:
         wait_for(lambda: not any(engine.remains().values()), "everything to be gone")

@@ -109,6 +109,10 @@ class Lifecycle:
         container.record.apparmor_profile = apparmor.profile_of(container.host_config)
         await apparmor.ensure(container.record.apparmor_profile)
         endpoints = networking.connect(container)
+        if endpoints:
+            # A daemon that is killed from here on leaves a container that may have come to run, and
+            # the next one must not give its address to another.
+            self._services.registry.save(container)
         bound = await self._services.volumes.mount(container)
         try:
             bound |= sharing.place_shm(

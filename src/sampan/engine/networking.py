@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
@@ -10,12 +11,14 @@ import msgspec
 
 from sampan.engine.container import Container, Endpoint
 from sampan.engine.model import EndpointConfig
-from sampan.errors import Conflict, InvalidArgument, NotFound, Unsupported
+from sampan.errors import Conflict, InvalidArgument, NotFound, SampanError, Unsupported
 from sampan.linux.netlink import VethEndpoint
 from sampan.network import files, inspect
 from sampan.network.bridge import BridgeNetwork
 from sampan.network.driver import Attachment, Network
 from sampan.network.unbridged import host_network, none_network
+
+log = logging.getLogger(__name__)
 
 HOST = "host"
 NONE = "none"
@@ -89,15 +92,24 @@ class Networking:
     def adopt(self, container: Container) -> None:
         """Take note of the addresses of a container that ran before this daemon did."""
         for name, endpoint in container.record.endpoints.items():
-            if name == BRIDGE and endpoint.address:
-                self.bridge.adopt(
-                    container.id,
-                    f"{endpoint.address}/{endpoint.prefix_length}",
-                    endpoint.mac_address,
-                    endpoint_id=endpoint.endpoint_id,
-                )
+            if name == BRIDGE:
+                self._adopt_address(container, endpoint)
             elif name in self.networks and not self.networks[name].attachment(container.id):
                 self.networks[name].attach(container.id)
+
+    def _adopt_address(self, container: Container, endpoint: Endpoint) -> None:
+        """One that cannot be had is no reason for the engine not to come up: the container has it."""
+        if not endpoint.address:
+            return
+        try:
+            self.bridge.adopt(
+                container.id,
+                f"{endpoint.address}/{endpoint.prefix_length}",
+                endpoint.mac_address,
+                endpoint_id=endpoint.endpoint_id,
+            )
+        except SampanError as error:
+            log.error("container %s: its address: %s", container.id, error)
 
     def disconnect(self, container: Container) -> None:
         """Take the addresses back. Idempotent."""

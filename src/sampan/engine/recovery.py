@@ -102,6 +102,8 @@ def _note_missing(services: Services, lifecycle: Lifecycle, container: Container
         state.started_ns = state.started_ns or status.exited_at_ns
         container.move(Event.STARTED)
         lifecycle.note_end(container, status)
+    else:
+        services.networking.disconnect(container)  # of a start that came to nothing
 
 
 def _kill_leftovers(container: Container) -> None:
