@@ -108,7 +108,11 @@ class State(msgspec.Struct, kw_only=True):
 
 
 class Endpoint(msgspec.Struct, kw_only=True):
-    """A container's place in a network; empty texts while it has none."""
+    """A container's place in a network; empty texts while it has none.
+
+    `interface` is its name in the container, `host_port` on the host. What the user wishes for it is
+    in `Record.networking`.
+    """
 
     network: str
     network_id: str = ""
@@ -120,6 +124,8 @@ class Endpoint(msgspec.Struct, kw_only=True):
     ipv6_address: str = ""
     ipv6_prefix_length: int = 0
     ipv6_gateway: str = ""
+    interface: str = ""
+    host_port: str = ""
 
 
 class BoundMount(msgspec.Struct, kw_only=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -25,6 +25,28 @@ NONE = "none"
 BRIDGE = "bridge"
 
 
+class EndpointWatcher(Protocol):
+    """Who is told which container is in which network, such as published ports, names, policies.
+
+    All of it on the event loop, and part of a start: no blocking longer than a message to the kernel.
+    """
+
+    def attached(
+        self, container: Container, network: Network, attachment: Attachment, *, adopted: bool
+    ) -> None:
+        """It has its place, and perhaps no process yet: all its networks are known, in
+        `Networking.attachments(container)`. `adopted`: it has had it since before this daemon ran.
+
+        What is raised undoes the start or the connecting: `detached` follows, also for who raised.
+        """
+
+    def detached(self, container: Container, network: Network, attachment: Attachment) -> None:
+        """It has left the network, or ended. Idempotent; must not fail."""
+
+    def rerouted(self, container: Container) -> None:
+        """The network that its default route leads through has changed while it runs."""
+
+
 class Networking:
     """Attaches containers to the networks that there are: bridge, host, none, another's.
 
@@ -37,6 +59,17 @@ class Networking:
             network.name: network for network in (bridge, host_network(), none_network())
         }
         self._find = find
+        self.watchers: list[EndpointWatcher] = []
+
+    def attachments(self, container: Container) -> list[tuple[Network, Attachment]]:
+        """The networks that the container is in, in the order of its interfaces."""
+        found = []
+        for name in container.record.endpoints:
+            network = self.networks.get(name)
+            attachment = network.attachment(container.id) if network else None
+            if network is not None and attachment is not None:
+                found.append((network, attachment))
+        return found
 
     def mode(self, container: Container) -> str:
         """`bridge`, `host`, `none` or `container:REF`."""

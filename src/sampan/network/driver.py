@@ -23,9 +23,26 @@ if TYPE_CHECKING:
 
 
 class Attachment:
-    """A container's place in a network: the endpoint's ID and, if it has one, its interface."""
+    """A container's place in a network: the endpoint's ID and, if it has one, its interface.
 
-    __slots__ = ("container_id", "endpoint", "endpoint_id", "network_id", "network_name")
+    `gateway` and `gateway6` are the network's, empty for none; whether the container's default route
+    goes that way is `endpoint.gateway` and `.gateway6`. `aliases` are what the user calls it in this
+    network, `dns_names` all that it is found by there; `links` are (other container's name, what it
+    is called here).
+    """
+
+    __slots__ = (
+        "aliases",
+        "container_id",
+        "dns_names",
+        "endpoint",
+        "endpoint_id",
+        "gateway",
+        "gateway6",
+        "links",
+        "network_id",
+        "network_name",
+    )
 
     def __init__(
         self,
@@ -41,6 +58,32 @@ class Attachment:
         self.network_name = network_name
         self.endpoint = endpoint
         self.endpoint_id = endpoint_id or new_id()
+        self.gateway = endpoint.gateway if endpoint else ""
+        self.gateway6 = endpoint.gateway6 if endpoint else ""
+        self.aliases: tuple[str, ...] = ()
+        self.dns_names: tuple[str, ...] = ()
+        self.links: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def address(self) -> str:
+        """The IPv4 address without its prefix length; empty for none."""
+        return self._first(ipv6=False)
+
+    @property
+    def address6(self) -> str:
+        """The IPv6 address without its prefix length; empty for none."""
+        return self._first(ipv6=True)
+
+    @property
+    def host_port(self) -> str:
+        """The interface on the host by which all of this endpoint's packets come; empty for none."""
+        return self.endpoint.host_name if self.endpoint else ""
+
+    def _first(self, *, ipv6: bool) -> str:
+        for text in self.endpoint.addresses if self.endpoint else ():
+            if (":" in text) == ipv6:
+                return text.partition("/")[0]
+        return ""
 
 
 class Network(Protocol):
