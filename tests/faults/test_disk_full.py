@@ -108,12 +108,15 @@ def engine(session_directory: str, session_token: str) -> Iterator[OnSmallDisk]:
 
 @pytest.fixture(autouse=True)
 def _only_the_base(engine: OnSmallDisk) -> Iterator[None]:
+    """Nothing else is there after a case, nor on its way out: what goes in the background would
+    give the next case more room than it left."""
     yield
     engine.disk.empty()
     engine.remove_containers()
     for image in engine.get("/images/json").json:
         if "base:1" not in image["RepoTags"]:
             assert engine.delete(f"/images/{image['Id']}", force=1).status == 200
+    expect_all_accounted(engine)
 
 
 def failure_of(answer: Answer) -> str:
