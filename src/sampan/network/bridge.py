@@ -28,6 +28,7 @@ from sampan.network import ipam
 from sampan.network.driver import Attachment
 from sampan.network.firewall import Firewall
 from sampan.network.interface import BridgeInterface, mac_of
+from sampan.network.rules import BridgeRules
 
 if TYPE_CHECKING:
     import asyncio
@@ -86,7 +87,7 @@ class BridgeNetwork:
         self._interface = BridgeInterface(bridge, address, mtu)
         self._pool: ipam.AddressPool | None = None
         self._attachments: dict[str, Attachment] = {}
-        self._firewall = Firewall(table=self.table, bridge=bridge)
+        self._firewall = Firewall(table=self.table)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watch: RulesetWatch | None = None
         self._repair: asyncio.TimerHandle | None = None
@@ -119,7 +120,14 @@ class BridgeNetwork:
             self._use(address)
             _enable_forwarding()
             self.warnings = self._firewall.install(
-                subnet=str(address.network), icc=self.icc, masquerade=self.masquerade
+                [
+                    BridgeRules(
+                        self.bridge,
+                        (str(address.network),),
+                        icc=self.icc,
+                        masquerade=self.masquerade,
+                    )
+                ]
             )
         except (OSError, NftError) as error:
             reason = error.message if isinstance(error, NftError) else error.strerror or str(error)
