@@ -27,6 +27,7 @@ from sampan.engine.trace import StartTrace
 from sampan.engine.volume_directories import unbind
 from sampan.errors import Conflict, NotModified, RuntimeFailure, SampanError, Unavailable
 from sampan.linux.cgroups.manager import open_cgroup
+from sampan.linux.signal_masks import is_lost_on
 from sampan.shim.client import ExitStatus, ShimConnection
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 COMMAND_NOT_FOUND = 127
 COMMAND_NOT_EXECUTABLE = 126
 START_FAILED = 128
+# A container with this label is given its whole time-out at `stop`, whether it listens or not.
+STOP_LABEL, STOP_WAITS = "dev.sampan.stop", "wait"
 # After SIGKILL a process ends, unless the kernel itself hangs on something (a dead NFS server).
 KILL_TIMEOUT_S = 30.0
 
@@ -324,7 +327,8 @@ class Lifecycle:
         self._note_stopped(container)
         ended = container.wait("next-exit")
         try:
-            await self._signal(container, number)
+            if await self._signal_in_vain(container, number) and timeout_s > 0:
+                timeout_s = 0
             if not await _within(ended, None if timeout_s < 0 else float(timeout_s)):
                 log.info("container %s did not end in %s s", container.id, timeout_s)
                 await self.force_end(container)
@@ -434,6 +438,16 @@ class Lifecycle:
             container.move(Event.UNPAUSED)
             self._services.registry.save(container)
             self.tell_running(container)
+
+    async def _signal_in_vain(self, container: Container, number: int) -> bool:
+        """Deliver a signal; whether it can be told that nobody heard it, so that waiting is no use.
+
+        Its first process is looked at before and after: one that comes to listen in between counts as listening.
+        """
+        pid = container.state.pid
+        lost = container.config.labels.get(STOP_LABEL) != STOP_WAITS and is_lost_on(pid, number)
+        await self._signal(container, number)
+        return lost and is_lost_on(pid, number)
 
     async def _signal(self, container: Container, number: int) -> None:
         """Deliver a signal; a paused container is let go for the signals that end it."""
