@@ -109,7 +109,7 @@ def transact(requests: Sequence[Request]) -> None:
         sock.send(b"".join(packed))
         failure: OSError | None = None
         while True:
-            for type, flags, sequence, body in _messages(sock.recv(_ANSWER_BYTES)):
+            for type, flags, sequence, body in messages(sock.recv(_ANSWER_BYTES)):
                 if type != NLMSG_ERROR:
                     continue
                 (code,) = _ERROR.unpack_from(body)
@@ -141,7 +141,7 @@ def _dump_once(request: Request) -> list[bytes] | None:
     try:
         sock.send(_pack(request, 1, NLM_F_DUMP))
         while True:
-            for type, flags, _, body in _messages(sock.recv(_DUMP_BYTES)):
+            for type, flags, _, body in messages(sock.recv(_DUMP_BYTES)):
                 consistent = consistent and not flags & NLM_F_DUMP_INTR
                 if type == NLMSG_DONE:
                     return bodies if consistent else None
@@ -167,7 +167,7 @@ def _pack(request: Request, sequence: int, flags: int) -> bytes:
     return _HEADER.pack(length, request.type, flags, sequence, 0) + body + b"\0" * (-length % 4)
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+def messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     """(type, flags, sequence, body) of each message in a datagram."""
     offset = 0
     while offset + _HEADER.size <= len(data):
