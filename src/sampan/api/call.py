@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 from aiohttp.web_request import BaseRequest
 
-from sampan.api import codec
+from sampan.api import codec, versions
 from sampan.api.connection import Connection
 from sampan.api.versions import NEWEST, Version
 from sampan.errors import InvalidArgument
@@ -28,7 +28,7 @@ class Call:
 
     `version` is None for a path without one. `parameters` are the path's placeholders in order.
     `answer_headers` stand in every answer; `begun` is true once a head that cannot be taken back
-    was sent.
+    was sent. `warnings` are what there is to say of a request of its version.
     """
 
     def __init__(self, request: BaseRequest, answer_headers: Mapping[str, str]) -> None:
@@ -38,6 +38,7 @@ class Call:
         self.version: Version | None = None
         self.parameters: list[str] = []
         self.query_text = ""
+        self.warnings: list[str] = []
 
     @property
     def effective_version(self) -> Version:
@@ -142,20 +143,29 @@ class Call:
         async for chunk in self.request.content.iter_any():
             yield chunk
 
-    async def json(self, type: type[Value]) -> Value:
-        """The body as a value of `type`.
+    async def json(self, type: type[Value], kind: str = "") -> Value:
+        """The body as a value of `type`; of a `kind` of request that older versions had otherwise.
 
         Raises:
             InvalidArgument: the Content-Type is not JSON's, or see `codec.decode`.
         """
         self.check_json()
-        return codec.decode(await self.body(), type)
+        return self._decoded(await self.body(), type, kind)
 
-    async def optional_json(self, type: type[Value]) -> Value | None:
+    async def optional_json(self, type: type[Value], kind: str = "") -> Value | None:
         """The body as a value, None when there is none."""
         self.check_json()
         body = await self.body()
-        return codec.decode(body, type) if body.strip() else None
+        return self._decoded(body, type, kind) if body.strip() else None
+
+    def _decoded(self, body: bytes, type: type[Value], kind: str) -> Value:
+        if not kind:
+            return codec.decode(body, type)
+        value = codec.decode(
+            body, type, lambda document: versions.moved(kind, document, self.version)
+        )
+        self.warnings += versions.request(kind, value, self.version)
+        return value
 
     def check_json(self) -> None:
         """Refuse a Content-Type other than JSON's, as dockerd does; none is fine without a body."""

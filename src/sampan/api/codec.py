@@ -30,8 +30,10 @@ GO_STRUCTS = {"CreateRequest": "ContainerConfigWrapper"}
 Mend = Callable[[Any, str, str], Any]
 
 
-def decode(body: bytes, type: type[Value]) -> Value:
-    """The body as a value of `type`.
+def decode(
+    body: bytes, type: type[Value], prepared: Callable[[dict[str, Any]], None] | None = None
+) -> Value:
+    """The body as a value of `type`; `prepared` may change the plain object before.
 
     Raises:
         InvalidArgument: no JSON, a wrong type, a number beyond 64 bits or an unknown field; the
@@ -43,6 +45,8 @@ def decode(body: bytes, type: type[Value]) -> Value:
             f"json: cannot unmarshal {_json_kind(value)} into Go value of type "
             f"{GO_STRUCTS.get(type.__name__, type.__name__)}"
         )
+    if prepared is not None:
+        prepared(value)
     mended = _mender(type)(value, "", "")
     try:
         return msgspec.convert(mended, type)

@@ -51,7 +51,7 @@ class ContainerRoutes:
 
     async def create(self, call: Call) -> web.StreamResponse:
         call.check_json()
-        request = await call.json(CreateRequest)
+        request = await call.json(CreateRequest, "create")
         if not (request.image or request.cmd or request.entrypoint):
             raise InvalidArgument("config cannot be empty in order to create a container")
         identity, warnings = await self._containers.create(
@@ -61,7 +61,7 @@ class ContainerRoutes:
             networking=request.networking_config,
             platform=call.text("platform") or None,
         )
-        return answers.document({"Id": identity, "Warnings": warnings}, 201)
+        return answers.document({"Id": identity, "Warnings": [*warnings, *call.warnings]}, 201)
 
     async def list(self, call: Call) -> web.StreamResponse:
         filters = call.filters()
@@ -145,9 +145,7 @@ class ContainerRoutes:
 
     async def update(self, call: Call) -> web.StreamResponse:
         call.check_json()
-        change = await call.json(UpdateConfig)
-        if call.version is not None and call.version < versions.FIRST_PIDS_UPDATE:
-            change.pids_limit = None
+        change = await call.json(UpdateConfig, "update")
         warnings = await self._containers.update(call.parameters[0], change)
         return answers.document({"Warnings": warnings or None})
 

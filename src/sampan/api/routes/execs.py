@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from sampan.api import answers
+from sampan.api import answers, versions
 from sampan.api.call import Call
 from sampan.api.hijack import STDOUT, Hijack, media_type
 from sampan.api.router import Route
@@ -43,7 +43,7 @@ class ExecRoutes:
         ]
 
     async def create(self, call: Call) -> web.StreamResponse:
-        config = await call.json(ExecConfig)
+        config = await call.json(ExecConfig, "exec")
         identity = await self._execs.create(call.parameters[0], config)
         return answers.document({"Id": identity}, 201)
 
@@ -73,4 +73,5 @@ class ExecRoutes:
         return answers.nothing(200)
 
     async def inspect(self, call: Call) -> web.StreamResponse:
-        return answers.document(shapes.inspected(self._execs.get(call.parameters[0])))
+        document = shapes.inspected(self._execs.get(call.parameters[0]))
+        return answers.document(versions.answer("exec", document, call.version))

@@ -19,7 +19,11 @@ from sampan.engine.filters import EVENT_FILTERS, check_names, timestamp_ns
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
 
-NO_CACHE = {"Cache-Control": "no-cache, no-store, must-revalidate", "Pragma": "no-cache"}
+PING_HEADERS = {
+    "Cache-Control": "no-cache, no-store, must-revalidate",
+    "Pragma": "no-cache",
+    "Swarm": "inactive",
+}
 
 # Media types of the event stream that a client may ask for, and what stands before a document.
 EVENT_STREAMS = {
@@ -47,10 +51,10 @@ class SystemRoutes:
 
     async def ping(self, call: Call) -> web.StreamResponse:
         body = "OK" if call.request.method == "GET" else ""
-        return answers.text(body, NO_CACHE)
+        return answers.text(body, PING_HEADERS)
 
     async def version(self, call: Call) -> web.StreamResponse:
-        return answers.document(self._engine.version())
+        return answers.document(versions.answer("version", self._engine.version(), call.version))
 
     async def info(self, call: Call) -> web.StreamResponse:
         return answers.document(versions.answer("info", self._engine.info(), call.version))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiohttp import web
 
-from sampan.api import answers
+from sampan.api import answers, versions
 from sampan.api.call import Call
 from sampan.api.router import Route
 from sampan.api.server import Handler
@@ -16,6 +16,7 @@ from sampan.errors import Unavailable
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
+    from sampan.engine.volumes import Volume
 
 # Since this version `prune` leaves volumes alone that have a name.
 FIRST_ANONYMOUS_PRUNE = (1, 42)
@@ -47,7 +48,7 @@ class VolumeRoutes:
         ]
 
     async def list(self, call: Call) -> web.StreamResponse:
-        volumes = [volume.document() for volume in self._volumes.list(call.filters())]
+        volumes = [_shown(volume, call) for volume in self._volumes.list(call.filters())]
         return answers.document({"Volumes": volumes, "Warnings": None})
 
     async def create(self, call: Call) -> web.StreamResponse:
@@ -56,10 +57,10 @@ class VolumeRoutes:
         volume = self._volumes.create(
             wanted.name, driver=wanted.driver, options=wanted.driver_opts, labels=wanted.labels
         )
-        return answers.document(volume.document(), 201)
+        return answers.document(_shown(volume, call), 201)
 
     async def inspect(self, call: Call) -> web.StreamResponse:
-        return answers.document(self._volumes.get(call.parameters[0]).document())
+        return answers.document(_shown(self._volumes.get(call.parameters[0]), call))
 
     async def update(self, call: Call) -> web.StreamResponse:
         """For cluster volumes only, and there is no cluster."""
@@ -77,3 +78,7 @@ class VolumeRoutes:
             call.filters(), named=call.effective_version < FIRST_ANONYMOUS_PRUNE
         )
         return answers.document({"VolumesDeleted": list(names) or None, "SpaceReclaimed": freed})
+
+
+def _shown(volume: Volume, call: Call) -> dict[str, Any]:
+    return versions.answer("volume", volume.document(), call.version)
