@@ -44,8 +44,8 @@ class Store:
         with ThreadPoolExecutor(len(references)) as pool:
             list(pool.map(self._pull, references))
 
-    def pull_again(self, reference: str) -> None:
-        """What is here and up to date; without a client's own time where there is an API."""
+    def pull_quietly(self, reference: str) -> None:
+        """One image, without a client's own time where there is an API."""
         self._pull(reference)
 
     def tag(self, source: str, target: str) -> None:
@@ -101,10 +101,10 @@ class ApiStore(Store):
     def _pull(self, reference: str) -> None:
         self._run("pull", reference)
 
-    def pull_again(self, reference: str) -> None:
+    def pull_quietly(self, reference: str) -> None:
         name, _, tag = reference.rpartition(":")
         answer = self._engine.post("/images/create", fromImage=name, tag=tag)
-        assert b"up to date" in answer.body, answer
+        assert b"Status: " in answer.body, answer
 
     def tag(self, source: str, target: str) -> None:
         self._run("tag", source, target)
