@@ -30,9 +30,11 @@ from sampan.linux.netlink import (
     RTM_NEWLINK,
     RTMSG,
     RTN_UNICAST,
+    VETH_INFO_PEER,
     bring_up,
     delete_link,
     index_of,
+    isolate,
     link_info,
     mac_bytes,
     name_attribute,
@@ -46,8 +48,13 @@ from sampan.linux.rtnetlink import (
     attribute_u32,
     attributes,
     dump,
+    nested,
     transact,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # linux/rtnetlink.h, linux/if_link.h
 IFLA_BR_MCAST_SNOOPING = 23
@@ -68,10 +75,19 @@ def add_address(name: str, address: str) -> None:
     transact([new_address(index_of(name), address, name)])
 
 
-def create_bridge(name: str, *, mac: str, address: str, mtu: int, alias: str = "") -> int:
+def create_bridge(
+    name: str,
+    *,
+    mac: str,
+    address: str = "",
+    mtu: int,
+    alias: str = "",
+    addresses: Sequence[str] = (),
+) -> int:
     """Make a bridge with a MAC of its own (it would change with its ports) and bring it up.
 
-    `alias` is a text to know it by again, see `Link.alias`.
+    It gets `address` and `addresses`, with their prefix lengths. `alias` is a text to know it by
+    again, see `Link.alias`.
 
     Returns its index. If a later step fails the bridge is deleted again.
 
@@ -88,11 +104,55 @@ def create_bridge(name: str, *, mac: str, address: str, mtu: int, alias: str = "
     transact([Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"create bridge {name}")])
     index = index_of(name)
     try:
-        transact([_alias(index, alias), new_address(index, address, name), bring_up(index, name)])
+        wanted = [text for text in (address, *addresses) if text]
+        transact(
+            [
+                _alias(index, alias),
+                *(new_address(index, text, name) for text in wanted),
+                bring_up(index, name),
+            ]
+        )
     except OSError:
         delete_link(name)
         raise
     return index
+
+
+def create_cable(one: str, other: str, bridges: tuple[int, int], *, mtu: int) -> None:
+    """A veth pair between two bridges, given by their indexes, both ends up.
+
+    Raises:
+        OSError: EEXIST if a name is taken; nothing is left then.
+    """
+    peer = (
+        IFINFO.pack(0, 0, 0, 0, 0)
+        + name_attribute(other)
+        + attribute_u32(IFLA_MTU, mtu)
+        + attribute_u32(IFLA_MASTER, bridges[1])
+    )
+    body = (
+        IFINFO.pack(0, 0, 0, IFF_UP, IFF_UP)
+        + name_attribute(one)
+        + attribute_u32(IFLA_MTU, mtu)
+        + attribute_u32(IFLA_MASTER, bridges[0])
+        + link_info("veth", nested(VETH_INFO_PEER, peer))
+    )
+    transact([Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"create cable {one}")])
+    try:
+        join_bridge(other, bridges[1])
+    except OSError:
+        delete_link(one)
+        raise
+
+
+def join_bridge(name: str, bridge: int, *, isolated: bool = False) -> None:
+    """Make an interface a port of the bridge with that index, and bring it up."""
+    index = index_of(name)
+    body = IFINFO.pack(0, 0, index, IFF_UP, IFF_UP) + attribute_u32(IFLA_MASTER, bridge)
+    requests = [Request(RTM_NEWLINK, 0, body, f"make {name} a port")]
+    if isolated:
+        requests.append(isolate(name))
+    transact(requests)
 
 
 def move_link(name: str, *, netns_pid: int, new_name: str = "") -> None:

@@ -48,7 +48,11 @@ IFLA_INFO_DATA = 2
 IFLA_INFO_KIND = 1
 IFLA_INFO_SLAVE_DATA = 5
 IFLA_INFO_SLAVE_KIND = 4
+IFLA_IPVLAN_FLAGS = 2
+IFLA_IPVLAN_MODE = 1
+IFLA_LINK = 5
 IFLA_LINKINFO = 18
+IFLA_MACVLAN_MODE = 1
 IFLA_MASTER = 10
 IFLA_MTU = 4
 IFLA_NET_NS_FD = 28
@@ -62,6 +66,7 @@ RTM_NEWLINK = 16
 RTM_NEWROUTE = 24
 RTN_UNICAST = 1
 RTPROT_BOOT = 3
+RT_SCOPE_LINK = 253
 RT_SCOPE_UNIVERSE = 0
 RT_TABLE_MAIN = 254
 VETH_INFO_PEER = 1
@@ -79,17 +84,25 @@ class VethEndpoint:
     `host_name` is the port's name on the host, `name` the interface's inside; `addresses` carry
     their prefix lengths; a gateway of `""` means no default route of that family.
     An `isolated` port exchanges nothing with other isolated ports of its bridge.
+
+    Of another `kind` than veth (`macvlan`, `ipvlan`) there is no port: the interface hangs on the
+    one with the index `bridge_index`, in a `mode` of linux/if_link.h, with `kind_flags`. With
+    `device_routes` there are default routes of its families without a gateway.
     """
 
     __slots__ = (
         "addresses",
         "bridge",
         "bridge_index",
+        "device_routes",
         "gateway",
         "gateway6",
         "host_name",
         "isolated",
+        "kind",
+        "kind_flags",
         "mac",
+        "mode",
         "mtu",
         "name",
     )
@@ -107,6 +120,10 @@ class VethEndpoint:
         gateway: str = "",
         gateway6: str = "",
         isolated: bool = False,
+        kind: str = "veth",
+        mode: int = 0,
+        kind_flags: int = 0,
+        device_routes: bool = False,
     ) -> None:
         self.host_name = host_name
         self.bridge = bridge
@@ -118,6 +135,10 @@ class VethEndpoint:
         self.gateway = gateway
         self.gateway6 = gateway6
         self.isolated = isolated
+        self.kind = kind
+        self.mode = mode
+        self.kind_flags = kind_flags
+        self.device_routes = device_routes
 
     def to_dict(self) -> dict[str, Any]:
         """The endpoint as JSON values; `from_dict` reads them."""
@@ -145,6 +166,8 @@ def create_veth(
 ) -> None:
     """Make the pair: the host's end up and a port of the bridge, the other inside the namespace.
 
+    Of another kind than veth: the one interface, inside the namespace.
+
     Called in the host's network namespace; the container's is given by an open file of it or by
     a process in it. Either both ends exist afterwards or none.
 
@@ -157,6 +180,9 @@ def create_veth(
         namespace = attribute_u32(IFLA_NET_NS_PID, netns_pid)
     else:
         raise ValueError("create_veth needs netns_fd or netns_pid")
+    if endpoint.kind != "veth":
+        transact([_on_parent(endpoint, namespace)])
+        return
     peer = (
         IFINFO.pack(0, 0, 0, 0, 0)
         + name_attribute(endpoint.name)
@@ -175,10 +201,32 @@ def create_veth(
     transact([Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, what)])
     if endpoint.isolated:
         try:
-            transact([_isolate(endpoint.host_name)])
+            transact([isolate(endpoint.host_name)])
         except OSError:
             delete_link(endpoint.host_name)
             raise
+
+
+def _on_parent(endpoint: VethEndpoint, namespace: bytes) -> Request:
+    """An interface in the namespace that hangs on one of the host's."""
+    if endpoint.kind == "macvlan":
+        mode = attribute_u32(IFLA_MACVLAN_MODE, endpoint.mode)
+        mac = attribute(IFLA_ADDRESS, mac_bytes(endpoint.mac))
+    else:  # ipvlan, which has its parent's MAC
+        mode = attribute(IFLA_IPVLAN_MODE, endpoint.mode.to_bytes(2, "little"))
+        mode += attribute(IFLA_IPVLAN_FLAGS, endpoint.kind_flags.to_bytes(2, "little"))
+        mac = b""
+    body = (
+        IFINFO.pack(0, 0, 0, 0, 0)
+        + name_attribute(endpoint.name)
+        + mac
+        + attribute_u32(IFLA_MTU, endpoint.mtu)
+        + attribute_u32(IFLA_LINK, endpoint.bridge_index or index_of(endpoint.bridge))
+        + namespace
+        + link_info(endpoint.kind, mode)
+    )
+    what = f"create {endpoint.kind} on {endpoint.bridge}"
+    return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, what)
 
 
 def configure_inside(endpoints: Sequence[VethEndpoint]) -> None:
@@ -193,11 +241,11 @@ def configure_inside(endpoints: Sequence[VethEndpoint]) -> None:
     """
     requests = [bring_up(_LOOPBACK_INDEX, "lo")]
     for endpoint in endpoints:
-        requests += _interface_requests(endpoint, index_of(endpoint.name))
+        requests += interface_requests(endpoint, index_of(endpoint.name))
     transact(requests)
 
 
-def _interface_requests(endpoint: VethEndpoint, index: int) -> list[Request]:
+def interface_requests(endpoint: VethEndpoint, index: int) -> list[Request]:
     has6 = any(":" in address for address in endpoint.addresses)
     requests = [new_address(index, address, endpoint.name) for address in endpoint.addresses]
     if not has6:
@@ -205,7 +253,9 @@ def _interface_requests(endpoint: VethEndpoint, index: int) -> list[Request]:
     requests.append(bring_up(index, endpoint.name))
     for gateway in (endpoint.gateway, endpoint.gateway6):
         if gateway:
-            requests.append(_default_route(index, gateway, endpoint.name))
+            requests.append(default_route(index, gateway, endpoint.name))
+    if endpoint.device_routes:
+        requests.append(default_route(index, "", endpoint.name))
     return requests
 
 
@@ -233,7 +283,7 @@ def bring_up(index: int, name: str) -> Request:
     return Request(RTM_NEWLINK, 0, IFINFO.pack(0, 0, index, IFF_UP, IFF_UP), f"bring up {name}")
 
 
-def _isolate(name: str) -> Request:
+def isolate(name: str) -> Request:
     """Set a flag of the bridge's port, which the message that makes the port cannot carry."""
     port = nested(IFLA_INFO_SLAVE_DATA, attribute(IFLA_BRPORT_ISOLATED, b"\1"))
     body = (
@@ -266,14 +316,20 @@ def new_address(index: int, address: str, name: str) -> Request:
     return Request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body, what)
 
 
-def _default_route(index: int, gateway: str, name: str) -> Request:
-    family, packed, _ = _parse(gateway)
+def default_route(index: int, gateway: str, name: str, *, ipv6: bool = False) -> Request:
+    """The default route through a gateway; without one (of IPv4 unless `ipv6`) out of the interface."""
+    if gateway:
+        family, packed, _ = _parse(gateway)
+        through, scope = attribute(RTA_GATEWAY, packed), RT_SCOPE_UNIVERSE
+    else:
+        family = _socket.AF_INET6 if ipv6 else _socket.AF_INET
+        through, scope = b"", RT_SCOPE_UNIVERSE if ipv6 else RT_SCOPE_LINK
     body = (
-        RTMSG.pack(family, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0)
-        + attribute(RTA_GATEWAY, packed)
+        RTMSG.pack(family, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, scope, RTN_UNICAST, 0)
+        + through
         + attribute_u32(RTA_OIF, index)
     )
-    what = f"add default route through {gateway} on {name}"
+    what = f"add default route through {gateway or 'nothing'} on {name}"
     return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body, what)
 
 

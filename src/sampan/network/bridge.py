@@ -85,7 +85,7 @@ class BridgeNetwork:
         self.warnings: list[str] = []
         address = ipam.parse_bridge_address(bip) if bip else None
         self._interface = BridgeInterface(bridge, address, mtu)
-        self._pool: ipam.AddressPool | None = None
+        self._pool: ipam.AddressPool[IPv4Address] | None = None
         self._attachments: dict[str, Attachment] = {}
         self._firewall = Firewall(table=self.table)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -304,7 +304,7 @@ class BridgeNetwork:
             self._repair.cancel()
             self._repair = None
 
-    def _ready(self) -> ipam.AddressPool:
+    def _ready(self) -> ipam.AddressPool[IPv4Address]:
         if self.bridge == DISABLED:
             raise NotFound(
                 "network bridge not found", hint="the engine was started with --bridge none"

@@ -1,12 +1,22 @@
-"""Addresses: which subnet a bridge gets, and which address of it a container gets.
+"""Addresses: which subnet the default bridge gets, and which address of a subnet a container gets.
 
 Plain values; nothing here asks the kernel.
 """
 
 from __future__ import annotations
 
-from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network, NetmaskValueError
-from typing import TYPE_CHECKING
+from ipaddress import (
+    AddressValueError,
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    NetmaskValueError,
+    ip_address,
+)
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from sampan.errors import Conflict, InvalidArgument, Unavailable
 
@@ -15,6 +25,8 @@ if TYPE_CHECKING:
 
 _POOL_16 = "172.30.0.0/16", "172.29.0.0/16", "172.28.0.0/16", "172.27.0.0/16", "172.26.0.0/16"
 _POOL_20 = IPv4Network("192.168.0.0/16"), IPv4Network("10.192.0.0/12")
+
+Address = TypeVar("Address", IPv4Address, IPv6Address)
 
 
 def candidates() -> Iterator[IPv4Network]:
@@ -72,58 +84,114 @@ def parse_bridge_address(text: str) -> IPv4Interface:
     return address
 
 
-class AddressPool:
-    """The addresses of one subnet, handed out in turn.
+class AddressPool(Generic[Address]):
+    """The addresses of one subnet of either family, handed out in turn.
+
+    Those of `within` (docker's ip-range) if given; a certain one may be asked for from all of the
+    subnet. The `gateway` (None: there is none) and the `kept` (docker's aux-address) are never given.
 
     A released address is the last to be given again: a dead container's namespace is taken down
     by the kernel some 40 ms after its last process, and answers for its address until then.
     """
 
-    def __init__(self, gateway: IPv4Interface) -> None:
+    def __init__(
+        self,
+        gateway: IPv4Interface | IPv6Interface,
+        *,
+        within: IPv4Network | IPv6Network | None = None,
+        kept: Iterable[str] = (),
+        has_gateway: bool = True,
+    ) -> None:
         self.subnet = gateway.network
-        self.gateway = gateway.ip
-        self._first = int(self.subnet.network_address) + 1
-        self._last = int(self.subnet.broadcast_address) - 1
-        self._taken = {int(gateway.ip)}
+        self.gateway: Address = cast("Address", gateway.ip)
+        self._version = self.subnet.version
+        self._lowest, self._highest = bounds(self.subnet)
+        self._first, self._last = self._lowest, self._highest
+        if within is not None:
+            self._first = max(self._first, int(within.network_address))
+            self._last = min(self._last, int(within.broadcast_address))
+        self._kept = {int(ip_address(text)) for text in kept}
+        if has_gateway:
+            self._kept.add(int(gateway.ip))
+        self._taken = set(self._kept)
+        self._in_range = sum(map(self._is_within, self._taken))
         self._next = self._first
 
-    def take(self) -> IPv4Address:
+    @property
+    def taken(self) -> int:
+        """How many are in use, the gateway's and those that are kept among them."""
+        return len(self._taken)
+
+    @property
+    def free(self) -> int:
+        """How many are left to be handed out."""
+        return self._last - self._first + 1 - self._in_range
+
+    def take(self) -> Address:
         """The next free address.
 
         Raises:
             Unavailable: there is none.
         """
-        if len(self._taken) > self._last - self._first:
-            raise Unavailable("no available IPv4 addresses on this network's address pools")
+        if self.free <= 0:
+            raise Unavailable(
+                f"no available IPv{self._version} addresses on this network's address pools"
+            )
         while self._next in self._taken:
             self._advance()
         number = self._next
-        self._taken.add(number)
+        self._mark(number)
         self._advance()
-        return IPv4Address(number)
+        return self._address(number)
 
-    def reserve(self, text: str) -> IPv4Address:
+    def reserve(self, text: str) -> Address:
         """That very address.
 
         Raises:
-            InvalidArgument: not an IPv4 address, or not a host's address of this subnet.
+            InvalidArgument: not an address of the family, or not a host's address of this subnet.
             Conflict: it is taken.
         """
+        kind = IPv4Address if self._version == 4 else IPv6Address
         try:
-            address = IPv4Address(text)
+            number = int(kind(text))
         except AddressValueError:
-            raise InvalidArgument(f"invalid IPv4 address: {text}") from None
-        if not self._first <= int(address) <= self._last:
+            raise InvalidArgument(f"invalid IPv{self._version} address: {text}") from None
+        if not self._lowest <= number <= self._highest:
             raise InvalidArgument(f"no configured subnet contains IP address {text}")
-        if int(address) in self._taken:
+        if number in self._taken:
             raise Conflict(f"Address already in use: {text}")
-        self._taken.add(int(address))
-        return address
+        self._mark(number)
+        return self._address(number)
 
-    def release(self, address: IPv4Address) -> None:
-        """Free the address; the gateway's stays."""
-        if address != self.gateway:
-            self._taken.discard(int(address))
+    def release(self, address: Address) -> None:
+        """Free the address; the gateway's and those that are kept stay."""
+        number = int(address)
+        if number in self._taken and number not in self._kept:
+            self._taken.discard(number)
+            self._in_range -= self._is_within(number)
+
+    def _mark(self, number: int) -> None:
+        self._taken.add(number)
+        self._in_range += self._is_within(number)
+
+    def _is_within(self, number: int) -> bool:
+        return self._first <= number <= self._last
+
+    def _address(self, number: int) -> Address:
+        kind = IPv4Address if self._version == 4 else IPv6Address
+        return cast("Address", kind(number))
 
     def _advance(self) -> None:
         self._next = self._first if self._next >= self._last else self._next + 1
+
+
+def bounds(subnet: IPv4Network | IPv6Network) -> tuple[int, int]:
+    """The first and last address that a host may have.
+
+    Of IPv6 the subnet's own address is the routers' anycast address (RFC 4291 2.6.1), and there is
+    no broadcast.
+    """
+    first, last = int(subnet.network_address), int(subnet.broadcast_address)
+    if subnet.prefixlen >= subnet.max_prefixlen - 1:
+        return first, last  # RFC 3021, RFC 6164
+    return first + 1, last - 1 if subnet.version == 4 else last

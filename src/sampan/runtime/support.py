@@ -57,7 +57,8 @@ def _attach(endpoint: VethEndpoint, pid: int, undo: Undo) -> None:
         netlink.create_veth(endpoint, netns_pid=pid)
     except OSError as error:
         raise os_failure("network", error, endpoint.host_name) from error
-    undo.add(netlink.delete_link, endpoint.host_name)
+    if endpoint.host_name:  # the others go with the namespace
+        undo.add(netlink.delete_link, endpoint.host_name)
 
 
 def _move_devices(plan: Plan, pid: int) -> None:

@@ -1,0 +1,155 @@
+"""More ports than a Linux bridge has: further bridges, each joined to the first by a cable.
+
+The kernel gives a bridge 1,023 ports (BR_PORT_BITS, net/bridge/br_private.h). A network with more
+containers gets another bridge without an address, and a veth pair between the two; for the
+containers it is one network. Nobody sees the further bridges but who lists the machine's interfaces.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from sampan.linux import interfaces, netlink
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PORTS = 1000  # some are left for cables and for what the user plugs in
+MANY_NEIGHBOURS = 256
+_ALIAS = "sampan segment of "
+_LIMITS = (("gc_thresh1", 8192), ("gc_thresh2", 32768), ("gc_thresh3", 65536))
+
+
+class Segments:
+    """Which bridge of a network the next port goes to.
+
+    No I/O, but for every thousandth port.
+    """
+
+    def __init__(self, bridge: str) -> None:
+        self.bridge = bridge
+        self._names = [bridge]
+        self._indexes = [0]
+        self._counts = [0]
+        self._ports: dict[str, int] = {}  # host's end → position in the lists
+        self._mtu = 1500
+        self._isolated = False
+
+    def load(
+        self, index: int, links: Iterable[interfaces.Link], *, mtu: int, isolated: bool
+    ) -> None:
+        """Find what there is of the network; `index` is that of its first bridge."""
+        links = list(links)
+        self._mtu, self._isolated = mtu, isolated
+        further = sorted(
+            (link for link in links if link.alias == f"{_ALIAS}{self.bridge}"),
+            key=lambda link: link.name,
+        )
+        self._names = [self.bridge, *(link.name for link in further)]
+        self._indexes = [index, *(link.index for link in further)]
+        places = {number: place for place, number in enumerate(self._indexes)}
+        self._ports = {link.name: places[link.master] for link in links if link.master in places}
+        self._counts = [0] * len(self._names)
+        for place in self._ports.values():
+            self._counts[place] += 1
+        for place in range(1, len(self._names)):
+            self._join(place, {link.name for link in links})
+
+    def place(self, port: str) -> tuple[str, int]:
+        """Name and index of the bridge that a new port goes to.
+
+        Raises:
+            OSError: another bridge was needed and could not be made.
+        """
+        for place, count in enumerate(self._counts):
+            if count < PORTS:
+                break
+        else:
+            place = self._grow()
+        self._counts[place] += 1
+        self._ports[port] = place
+        if len(self._ports) == MANY_NEIGHBOURS:
+            _room_for_neighbours()
+        return self._names[place], self._indexes[place]
+
+    def of(self, port: str) -> tuple[str, int]:
+        """Name and index of the bridge that a port is on, or was."""
+        place = self._ports.get(port, 0)
+        return self._names[place], self._indexes[place]
+
+    def vacate(self, port: str) -> None:
+        """The port is no more."""
+        place = self._ports.pop(port, None)
+        if place is not None:
+            self._counts[place] -= 1
+
+    def ports(self) -> set[str]:
+        """The names of all ports there are thought to be, cables among them."""
+        return set(self._ports)
+
+    def remove(self) -> None:
+        """Delete the further bridges, and with them their cables."""
+        for place in range(1, len(self._names)):
+            netlink.delete_link(_cable(self._names[place])[0])
+            netlink.delete_link(self._names[place])
+        self.forget()
+
+    def forget(self) -> None:
+        """There is nothing of it any more."""
+        del self._names[1:], self._indexes[1:], self._counts[1:]
+        self._counts[0] = 0
+        self._ports.clear()
+
+    def _grow(self) -> int:
+        place = len(self._names)
+        name = f"sg{os.urandom(5).hex()}"
+        index = interfaces.create_bridge(
+            name,
+            mac=f"02:42:{os.urandom(4).hex(':')}",
+            mtu=self._mtu,
+            alias=f"{_ALIAS}{self.bridge}",
+        )
+        self._names.append(name)
+        self._indexes.append(index)
+        self._counts.append(0)
+        try:
+            self._join(place, set())
+        except OSError:
+            del self._names[place:], self._indexes[place:], self._counts[place:]
+            netlink.delete_link(name)
+            raise
+        return place
+
+    def _join(self, place: int, there: set[str]) -> None:
+        """The cable between the first bridge and another.
+
+        Where ports are isolated its end at the first bridge is too: what comes from the other
+        segment reaches the bridge itself, and no container here.
+        """
+        near, far = _cable(self._names[place])
+        if near not in there:
+            ends = self._indexes[0], self._indexes[place]
+            interfaces.create_cable(near, far, ends, mtu=self._mtu)
+            self._ports[near], self._ports[far] = 0, place
+            self._counts[0] += 1
+            self._counts[place] += 1
+        interfaces.join_bridge(near, self._indexes[0], isolated=self._isolated)
+        interfaces.join_bridge(far, self._indexes[place])
+
+
+def _cable(bridge: str) -> tuple[str, str]:
+    """The names of the two ends."""
+    return f"sc{bridge[2:]}n", f"sc{bridge[2:]}f"
+
+
+def _room_for_neighbours() -> None:
+    """Containers that all know each other fill the kernel's table, which all namespaces share."""
+    for family in ("ipv4", "ipv6"):
+        for name, wanted in _LIMITS:
+            path = f"/proc/sys/net/{family}/neigh/default/{name}"
+            with contextlib.suppress(OSError), open(path, "r+", encoding="ascii") as setting:
+                if int(setting.read()) < wanted:
+                    setting.seek(0)
+                    setting.write(str(wanted))
