@@ -22,6 +22,9 @@ NEWEST: Version = (1, 55)
 # Answers to versions below this are the bare message: they know no JSON errors.
 FIRST_JSON_ERRORS: Version = (1, 24)
 
+# Before, it was no failure to kill what does not run.
+FIRST_KILL_CONFLICT: Version = (1, 20)
+
 # Before, the host's half of a container could come with its start.
 FIRST_BARE_START: Version = (1, 24)
 

@@ -192,9 +192,12 @@ class Containers:
 
     # The process
 
-    async def start(self, reference: str) -> None:
-        """See `Lifecycle.start`."""
-        await self.lifecycle.start(self.get(reference))
+    async def start(self, reference: str, host_config: HostConfig | None = None) -> None:
+        """See `Lifecycle.start`; with what `Creation.give_host_config` says of a `host_config`."""
+        container = self.get(reference)
+        if host_config is not None:
+            await self._creation.give_host_config(container, host_config)
+        await self.lifecycle.start(container)
 
     async def stop(
         self, reference: str, *, signal: str | None = None, timeout_s: int | None = None

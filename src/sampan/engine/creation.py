@@ -10,9 +10,12 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
+from typing import Any
+
+import msgspec
 
 from sampan.engine import sharing
-from sampan.engine.container import BoundMount, Record
+from sampan.engine.container import BoundMount, Container, Record
 from sampan.engine.health_probes import take_wishes
 from sampan.engine.model import ContainerConfig, HostConfig, NetworkingConfig
 from sampan.engine.mounts import make_sources, parse_mounts, target, volumes_from
@@ -25,6 +28,12 @@ from sampan.engine.validation import as_list, check_request, fill_in, merge_imag
 from sampan.errors import InvalidArgument, NotFound, RuntimeFailure
 from sampan.images.image import Image
 from sampan.images.service import Images
+
+# What of a record follows from the host's half of a container, beside what the image presets.
+OF_THE_HOST = (
+    *("config", "host_config", "endpoints", "mounts", "hostname"),
+    *("cgroup_path", "capabilities"),
+)
 
 
 class Creation:
@@ -78,6 +87,35 @@ class Creation:
             raise
         self._images.use(image)
         return identity, warnings
+
+    async def give_host_config(self, container: Container, host: HostConfig) -> None:
+        """Replace the host's half of a container that does not run: clients before API 1.24 send it with
+        the start. Anonymous volumes stay where they are.
+
+        Raises:
+            InvalidArgument, Conflict, Unsupported: in dockerd's words; the container is as before.
+        """
+        async with container.lock:
+            if container.state.counts_as_running:
+                return
+            old = container.record
+            config = msgspec.convert(msgspec.to_builtins(old.config), ContainerConfig)
+            if config.hostname == old.id[:12]:
+                config.hostname = ""
+            check_request(config, host, self._machine)
+            image = self._images.resolve(old.image_id)
+            new = self._record(old.id, old.name, config, host, old.networking, image)
+            _take_volumes(new.mounts, old.mounts)
+            made = await self._make_volumes(new, image)
+            values = {name: getattr(new, name) for name in OF_THE_HOST}
+            before = {name: getattr(old, name) for name in OF_THE_HOST}
+            _assign(old, values)
+            try:
+                self._registry.write(container)
+            except BaseException:
+                _assign(old, before)
+                self._services.volumes.remove_anonymous(made)
+                raise
 
     def _record(
         self,
@@ -193,3 +231,16 @@ class Creation:
         except BaseException:
             shutil.rmtree(directory, ignore_errors=True)
             raise
+
+
+def _take_volumes(new: Sequence[BoundMount], old: Sequence[BoundMount]) -> None:
+    """Give anonymous volumes the names they have had already."""
+    names = {mount.destination: mount.name for mount in old if mount.type == "volume"}
+    for mount in new:
+        if mount.type == "volume" and not mount.name:
+            mount.name = names.get(mount.destination, "")
+
+
+def _assign(record: Record, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        setattr(record, name, value)

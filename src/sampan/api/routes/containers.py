@@ -14,11 +14,14 @@ from sampan.api.server import Handler
 from sampan.api.shapes import containers as shapes
 from sampan.engine.container import WaitResult
 from sampan.engine.filters import PRUNE_FILTERS, check_names, select
-from sampan.engine.model import CreateRequest, UpdateConfig
-from sampan.errors import InvalidArgument, NotFound
+from sampan.engine.model import CreateRequest, HostConfig, UpdateConfig
+from sampan.errors import Conflict, InvalidArgument, NotFound
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
+
+# As dockerd has it: what fits in there is no configuration.
+NO_CONFIG_BYTES = 7
 
 
 class ContainerRoutes:
@@ -108,7 +111,11 @@ class ContainerRoutes:
         return answers.document({"Titles": titles, "Processes": rows})
 
     async def start(self, call: Call) -> web.StreamResponse:
-        await self._containers.start(call.parameters[0])
+        host_config = await start_config(call)
+        if host_config is None:
+            await self._containers.start(call.parameters[0])
+        else:
+            await self._containers.start(call.parameters[0], host_config)
         return answers.nothing()
 
     async def stop(self, call: Call) -> web.StreamResponse:
@@ -128,7 +135,11 @@ class ContainerRoutes:
         return answers.nothing()
 
     async def kill(self, call: Call) -> web.StreamResponse:
-        await self._containers.kill(call.parameters[0], call.text("signal") or "SIGKILL")
+        try:
+            await self._containers.kill(call.parameters[0], call.text("signal") or "SIGKILL")
+        except Conflict:
+            if call.effective_version >= versions.FIRST_KILL_CONFLICT:
+                raise
         return answers.nothing()
 
     async def pause(self, call: Call) -> web.StreamResponse:
@@ -192,6 +203,23 @@ class ContainerRoutes:
             for image in [ancestor, *self._engine.images.list(all=True, filters={})]
             if list(image.layers)[: len(below)] == below
         )
+
+
+async def start_config(call: Call) -> HostConfig | None:
+    """What a start brings before 1.24; a body of a few bytes asks for nothing.
+
+    Raises:
+        InvalidArgument: a later version; dockerd's text.
+    """
+    length = call.request.content_length
+    if not call.request.can_read_body or (length is not None and length <= NO_CONFIG_BYTES):
+        return None
+    if call.effective_version >= versions.FIRST_BARE_START:
+        raise InvalidArgument(
+            "starting container with non-empty request body was deprecated since API v1.22 and "
+            "removed in v1.24"
+        )
+    return await call.optional_json(HostConfig, "start")
 
 
 def terminal_size(call: Call) -> tuple[int, int]:
