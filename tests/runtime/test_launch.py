@@ -607,3 +607,15 @@ def test_configuration_that_cannot_be_meant(bundle: Bundle, change: Any, message
     with pytest.raises(RuntimeFailure, match=message) as caught:
         bundle.create()
     assert caught.value.stage == "config"
+
+
+def test_sockets_for_a_name_server(bundle: Bundle) -> None:
+    """What the program asks in its very first moment waits in them."""
+    ask = "nslookup question 127.0.0.11; exec sleep 1000"
+    container = bundle.create("sh", "-c", ask, resolver=True)
+    udp, tcp = (socket.socket(fileno=fd) for fd in container.sockets)
+    with udp, tcp:
+        udp.settimeout(20)
+        container.start()
+        assert b"\x08question\x00" in udp.recvfrom(100)[0]
+        assert tcp.getsockname() == udp.getsockname()

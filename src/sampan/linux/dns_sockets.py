@@ -77,8 +77,7 @@ def open_sockets(*, replace: bool = False) -> tuple[Socket, Socket]:
     `replace`: rules of former sockets may be there.
 
     Raises:
-        OSError: EADDRNOTAVAIL while the loopback is down; or the rules cannot be set, and what the
-            kernel has against them.
+        OSError: EEXIST, there are rules already; or what else the kernel has against them.
     """
     udp, tcp = bind()
     try:

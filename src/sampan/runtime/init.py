@@ -265,7 +265,21 @@ def _join(birth: Birth, root_fd: int) -> None:
     if "network" in plan.new or birth.launch.endpoints:
         progress.at("network")
         netlink.configure_inside(birth.launch.endpoints)
+        if birth.launch.resolver:
+            _open_dns_sockets(birth)
         birth.mark("network")
+
+
+def _open_dns_sockets(birth: Birth) -> None:
+    """What the container asks is queued in them from its first moment on, whoever answers later."""
+    # Imported already by `launch`: here the import path is given up.
+    from sampan.linux import dns_sockets
+
+    birth.progress.at("name server")
+    sockets = dns_sockets.open_sockets()
+    messages.send(birth.sock, messages.SOCKETS, None, *(each.fileno() for each in sockets))
+    for each in sockets:
+        each.close()
 
 
 def _run_creation_hooks(birth: Birth) -> None:

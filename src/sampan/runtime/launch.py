@@ -48,6 +48,8 @@ class Launch:
     when the calling thread ends. `start_listener`: init waits there for START instead of on the
     connection that `create` keeps. Without `wait_for_start` init does not wait at all: `create` returns
     as soon as the program was found, and `Container.start` only hears whether the exec succeeded.
+    `resolver`: sockets are made in the new network namespace by which names are served to it (see
+    `linux.dns_sockets`); they come back as `Container.sockets`.
     """
 
     __slots__ = (
@@ -60,6 +62,7 @@ class Launch:
         "no_pivot",
         "preserve_fds",
         "reaper",
+        "resolver",
         "rootfs_mounts",
         "seccomp_cache",
         "seccomp_program",
@@ -90,6 +93,7 @@ class Launch:
         die_with_parent: bool = True,
         start_listener: Socket | None = None,
         wait_for_start: bool = True,
+        resolver: bool = False,
     ) -> None:
         self.container_id = container_id
         self.bundle = bundle
@@ -108,12 +112,13 @@ class Launch:
         self.die_with_parent = die_with_parent
         self.start_listener = start_listener
         self.wait_for_start = wait_for_start
+        self.resolver = resolver
 
 
 class Container:
     """A container that waits for `start`, or runs.
 
-    The caller owns `pidfd` and `console_fd`, reaps the process `pid`, which is its child, and
+    The caller owns `pidfd`, `console_fd` and `sockets`, reaps the process `pid`, which is its child, and
     deletes `cgroup` after it.
     """
 
@@ -125,6 +130,7 @@ class Container:
         "console_fd",
         "pid",
         "pidfd",
+        "sockets",
         "trace",
         "warnings",
     )
@@ -135,6 +141,7 @@ class Container:
         pid: int,
         pidfd: int,
         console_fd: int | None,
+        sockets: list[int],
         cgroup: Cgroup | None,
         warnings: list[str],
         sock: Socket,
@@ -145,6 +152,7 @@ class Container:
         self.pid = pid
         self.pidfd = pidfd
         self.console_fd = console_fd
+        self.sockets = sockets
         self.cgroup = cgroup
         self.warnings = warnings
         self.trace = trace
@@ -171,7 +179,7 @@ class Container:
             self.trace.mark("exec")
 
     def undo(self, failure: BaseException | None = None) -> None:
-        """Kill the container and release all that `create` made, also `pidfd` and `console_fd`."""
+        """Kill the container and release all that `create` made, also its descriptors."""
         self._undo.run(failure)
 
 
@@ -194,6 +202,12 @@ def warm() -> None:
     identity.available_capabilities()
     capabilities.last()
     cgroup_layout.layout()
+    _import_resolver()
+
+
+def _import_resolver() -> None:
+    """Have what `init` needs of it imported; nobody else pays for it."""
+    from sampan.linux import dns_sockets  # noqa: F401
 
 
 def create(launch: Launch) -> Container:
@@ -220,6 +234,8 @@ def create(launch: Launch) -> Container:
 
 def _create(launch: Launch, undo: Undo) -> Container:
     trace = launch.trace
+    if launch.resolver:
+        _import_resolver()
     plan = Plan(launch.config, launch.bundle)
     warnings: list[str] = []
     who = identity.prepare(plan.process, warnings)
@@ -276,6 +292,12 @@ def _raise_up(
         _prefer_what_init_says(sock)
         raise
     kind, body, fds = messages.receive(sock)
+    sockets: list[int] = []
+    if kind == messages.SOCKETS:
+        for each in fds:
+            undo.add(os.close, each)
+        sockets = fds
+        kind, body, fds = messages.receive(sock)
     if kind == messages.HOOKS:
         support.run_hooks(launch, plan, pid)
         messages.send(sock, messages.HOOKED)
@@ -295,6 +317,7 @@ def _raise_up(
         pid=pid,
         pidfd=fd,
         console_fd=fds[0] if fds else None,
+        sockets=sockets,
         cgroup=cgroup,
         warnings=warnings + body["warnings"],
         sock=sock,

@@ -9,6 +9,7 @@ that the end of the connection says that the program runs:
       MAPPED --------------------------------->   become root of the user namespace
       make cgroup, host's end of the veth         mounts, devices (beside each other)
       JOINED(pid) ---------------------------->   enter cgroup, cgroup namespace, network
+      SOCKETS [udp, tcp] <---------------------   (only where names are served, see `dns_sockets`)
       HOOKS <----------------------------------   (only with prestart or createRuntime hooks)
       run them
       HOOKED --------------------------------->   createContainer hooks, pivot_root
@@ -40,6 +41,7 @@ MAPPED = b"M"
 JOINED = b"J"
 HOOKS = b"H"
 HOOKED = b"h"
+SOCKETS = b"N"
 MOVED = b"P"
 READY = b"R"
 START = b"S"

@@ -52,6 +52,7 @@ class ShimConnection(Conversation):
         self.on_log_lost: Callable[[str], None] | None = None
         self._exec_config: Message = {}
         self._pidfd = -1
+        self._sockets: list[int] = []
         self._burial: asyncio.Task[None] | None = None
         super().__init__(sock, "the shim")
 
@@ -78,6 +79,11 @@ class ShimConnection(Conversation):
         if self._pidfd < 0:
             raise self._unavailable()
         return self._pidfd
+
+    def take_sockets(self) -> list[int]:
+        """The sockets that the start brought (`ShimRequest.resolver`), the caller's from here; once."""
+        taken, self._sockets = self._sockets, []
+        return taken
 
     def exec_order(self, request: ExecRequest) -> tuple[ExecOrder, int]:
         """The order for a further process in this container, and the container's pidfd, ours still.
@@ -158,6 +164,7 @@ class ShimConnection(Conversation):
         self.warnings = list(started.warnings)
         self._exec_config = started.exec_config
         self._take_process(fds)
+        self._sockets, fds[:] = fds[:], []
 
     def _take_process(self, fds: list[int]) -> None:
         if fds and self._pidfd < 0:
@@ -186,6 +193,7 @@ class ShimConnection(Conversation):
         fd, self._pidfd = self._pidfd, -1
         if fd >= 0:
             os.close(fd)
+        protocol.close_all(self.take_sockets())
 
     async def _bury(self) -> None:
         """The shim died without a word: end what is left of the container, then say so.

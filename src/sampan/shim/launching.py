@@ -33,8 +33,8 @@ def work(message: Message, fds: list[int]) -> Answer:
     `fds` of the latter: the container's pidfd, and the socket that the keeper reads its success from
     (`runtime.process.await_program`); it is only cloned when this returns.
 
-    The answer has its `pid`, `warnings` and `marks`; the descriptors are its pidfd and those that
-    `Stdio.start` takes. A container that joins namespaces is left to the shim itself (JOINS): the
+    The answer has its `pid`, `warnings` and `marks`; the descriptors are its pidfd, as many `sockets`
+    as it says (see `linux.dns_sockets`) and those that `Stdio.start` takes. A container that joins namespaces is left to the shim itself (JOINS): the
     runtime needs a helper of its own for that, which it has to reap.
 
     Raises:
@@ -72,6 +72,7 @@ def start_container(order: SpawnOrder, sent_at_ns: int | None = None) -> Answer:
                 reaper=order.reaper,
                 trace=trace,
                 wait_for_start=False,
+                resolver=body.get("resolver") or False,
             )
         )
         container.start()
@@ -83,7 +84,9 @@ def start_container(order: SpawnOrder, sent_at_ns: int | None = None) -> Answer:
     if container.console_fd is not None:
         ours = [container.console_fd]
     marks = trace.marks if trace is not None else ()
-    return started(container.pid, container.warnings, marks), [container.pidfd, *ours]
+    answer = started(container.pid, container.warnings, marks)
+    answer["sockets"] = len(container.sockets)
+    return answer, [container.pidfd, *container.sockets, *ours]
 
 
 def start_exec(order: ExecOrder, target: int, report: int) -> Answer:

@@ -85,6 +85,7 @@ class Shim:
             self._kill_launched()
             raise
         made, (self._pidfd, *fds) = self._launched()
+        sockets, fds = fds[: made["sockets"]], fds[made["sockets"] :]
         self._pid = made["pid"]
         self._started = Started(
             id=order.id,
@@ -97,7 +98,8 @@ class Shim:
             trace=made["marks"],
             warnings=made["warnings"],
         )
-        self._first.send("started", (self._pidfd,), started=self._started.to_dict())
+        self._first.send("started", (self._pidfd, *sockets), started=self._started.to_dict())
+        protocol.close_all(sockets)
         stdio.start(fds)
 
     def _prepare(self, stdio: Stdio, streams: list[tuple[int, StreamOptions]]) -> None:

@@ -8,7 +8,7 @@ by SCM_RIGHTS. The exchange of one container:
       spawn(request) [control, streams] -->
                                           fork ------------------>  (owns `control` from here)
       begun  <----------------------------------------------------  nothing was done before this
-      started(pid …) [pidfd] | failed(stage …)  <-----------------  the process has exec'd | all undone
+      started(pid …) [pidfd, sockets] | failed(stage …)  <--------  the process has exec'd | all undone
 
     a new daemon                                                   <request.socket>
       connect  -------------------------------------------------->
@@ -81,7 +81,7 @@ class Value:
         return cls(**{name: data[name] for name in cls.__slots__ if name in data})
 
 
-LAUNCH_FIELDS = ("config", "endpoints", "rootfs_mounts")
+LAUNCH_FIELDS = ("config", "endpoints", "resolver", "rootfs_mounts")
 
 # What `sampan.runtime.process.execute` reads of a container's configuration.
 EXEC_PROCESS_FIELDS = ("apparmorProfile", "oomScoreAdj", "rlimits", "selinuxLabel")
@@ -96,7 +96,8 @@ class ShimRequest(Value):
     `rootfs_mounts` and `endpoints` are `linux.mounts.Mount` and `linux.netlink.VethEndpoint` as
     dicts. `seccomp_program` is the path of compiled BPF. `log_options` holds the driver's options
     (`max-size`, `max-file`) and, as `attrs`, a JSON object of labels and variables to log.
-    `console_size` is (rows, columns).
+    `console_size` is (rows, columns). With `resolver` the answer brings the sockets by which names are
+    served to the container (`linux.dns_sockets`).
     """
 
     __slots__ = (
@@ -110,6 +111,7 @@ class ShimRequest(Value):
         "log_path",
         "open_stdin",
         "reaper",
+        "resolver",
         "rootfs_mounts",
         "seccomp_program",
         "socket",
@@ -137,6 +139,7 @@ class ShimRequest(Value):
         log_options: Mapping[str, str] | None = None,
         console_size: Sequence[int] | None = None,
         trace: bool = False,
+        resolver: bool = False,
     ) -> None:
         self.id = id
         self.directory = directory
@@ -154,6 +157,7 @@ class ShimRequest(Value):
         self.log_options = dict(log_options or {})
         self.console_size = console_size
         self.trace = trace
+        self.resolver = resolver
 
     @property
     def cgroup_path(self) -> str:
