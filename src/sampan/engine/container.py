@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from sampan.engine.boot_clock import Deadline
 from sampan.engine.health import Health
 from sampan.engine.model import ContainerConfig, HostConfig, NetworkingConfig
+from sampan.engine.terms import Terms
 from sampan.errors import Conflict
 
 if TYPE_CHECKING:
@@ -151,6 +153,8 @@ class BoundMount(msgspec.Struct, kw_only=True):
 class Record(msgspec.Struct, kw_only=True):
     """What is written to the database about a container, as JSON.
 
+    `deadline` is when its `terms` end it. `unhealthy_restarts` counts restarts in a row because it was
+    unhealthy; `recycled`: it is being stopped for one, and starts again whatever its restart policy is.
     A field that is added gets a default, so that rows of older versions still load.
     """
 
@@ -173,6 +177,10 @@ class Record(msgspec.Struct, kw_only=True):
     apparmor_profile: str = ""  # of the last start, empty for none
     restart_count: int = 0
     manually_stopped: bool = False
+    terms: Terms = Terms()
+    deadline: Deadline | None = None
+    unhealthy_restarts: int = 0
+    recycled: bool = False
 
 
 class WaitResult(msgspec.Struct, kw_only=True):

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from sampan.engine import defaults, health, restarts, sharing
 from sampan.engine.bundle import Bundles
 from sampan.engine.container import Container, Event, Status
+from sampan.engine.order import Order
 from sampan.engine.post_mortem import sent
 from sampan.engine.requester import by_nobody
 from sampan.engine.restarts import Restarts
@@ -59,8 +60,11 @@ class Lifecycle:
         self._bundles = Bundles(services)
         self._remove = remove
         self._tasks: set[asyncio.Task[None]] = set()
-        self._restarts = Restarts(self._start_again)
-        self.watchers: list[Watcher] = []
+        self.order = Order(services.registry)
+        self._restarts = Restarts(
+            self._start_again, lambda container: self.order.reached(container, patient=True)
+        )
+        self.watchers: list[Watcher] = [self.order]
 
     async def close(self) -> None:
         """Let go of all containers; they run on."""
@@ -79,12 +83,16 @@ class Lifecycle:
 
         Raises:
             NotModified: it runs already.
-            Conflict: it is paused or being removed.
+            Conflict: it is paused or being removed, or starts after one that does not run.
             RuntimeFailure, SampanError: a stage failed, and everything is as before.
         """
+        if container.record.terms.after:
+            _check_startable(container)
+            await self.order.reached(container, patient=False)
         async with container.lock:
             _check_startable(container)
             container.record.restart_count, container.restart_delay_s = 0, 0.0
+            container.record.unhealthy_restarts = 0
             await self._run(container)
         await self._attach_late(container)
 
@@ -200,7 +208,8 @@ class Lifecycle:
             return
         container.shim, container.last_shim = None, shim
         self.note_end(container, status)
-        if container.host_config.auto_remove and not container.restarting:
+        coming_back = container.restarting or container.state.restarting
+        if container.host_config.auto_remove and not coming_back:
             self._own(self._remove_with_rm(container))
 
     def note_end(self, container: Container, status: ExitStatus) -> None:
@@ -242,7 +251,8 @@ class Lifecycle:
         Not saved here: that is one write with the end.
         """
         record, state = container.record, container.state
-        if not restarts.wants_restart(
+        recycled, record.recycled = record.recycled, False
+        if not recycled and not restarts.wants_restart(
             record.host_config.restart_policy,
             exit_code=state.exit_code,
             restart_count=record.restart_count,
@@ -251,6 +261,9 @@ class Lifecycle:
             return False
         container.move(Event.RESTART_DUE)
         record.restart_count += 1
+        if recycled:
+            self._restarts.schedule(container, 0.0)
+            return True
         container.restart_delay_s = restarts.following_delay_s(container.restart_delay_s, ran_s)
         self._restarts.schedule(container, container.restart_delay_s)
         return True
@@ -293,10 +306,45 @@ class Lifecycle:
 
     def _note_stopped(self, container: Container) -> None:
         """Remember that it was stopped by hand, over a restart of the daemon and of the machine too."""
-        if not container.record.manually_stopped:
-            container.record.manually_stopped = True
-            if container.host_config.restart_policy.name not in ("", "no"):
+        record = container.record
+        if record.recycled or not record.manually_stopped:
+            matters = record.recycled or record.host_config.restart_policy.name not in ("", "no")
+            record.manually_stopped, record.recycled = True, False
+            if matters:
                 self._services.registry.save(container)
+
+    async def recycle(self, container: Container) -> None:
+        """Stop a running container that then starts again, whatever its restart policy is.
+
+        That it will is written down first: a daemon that dies on the way leaves it to the next one.
+
+        Raises:
+            RuntimeFailure: the kernel does not end it.
+        """
+        container.record.recycled = True
+        self._services.registry.save(container)
+        number, limit_s = _usual_stop(container)
+        ended = container.wait("next-exit")
+        try:
+            if await self._signal_in_vain(container, number) and limit_s != 0:
+                limit_s = 0.0
+            if not await _within(ended, limit_s):
+                await self._signal(container, signal.SIGKILL)
+                if not await _within(ended, KILL_TIMEOUT_S):
+                    raise _not_ended(container)
+        finally:
+            ended.cancel()
+
+    async def expire(self, container: Container) -> None:
+        """End a container whose time is over: as by a stop, but for no longer than usual."""
+        self.emit(container, "expire")
+        _, limit_s = _usual_stop(container)
+        longest_s = defaults.STOP_TIMEOUT_S
+        timeout_s = longest_s if limit_s is None else min(int(limit_s), longest_s)
+        try:
+            await self.stop(container, signal_name=None, timeout_s=timeout_s)
+        except NotModified:
+            pass
 
     def tell_running(self, container: Container) -> None:
         """Tell the watchers that the container's process runs."""
@@ -351,10 +399,7 @@ class Lifecycle:
         try:
             await self._signal(container, signal.SIGKILL)
             if not await _within(ended, KILL_TIMEOUT_S):
-                raise RuntimeFailure(
-                    "kill",
-                    f"container {container.id} did not end {KILL_TIMEOUT_S:g} s after SIGKILL",
-                )
+                raise _not_ended(container)
         finally:
             ended.cancel()
 
@@ -500,6 +545,20 @@ class Lifecycle:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _usual_stop(container: Container) -> tuple[int, float | None]:
+    """The signal that asks the container to end, and how long it may take; None for no limit."""
+    number = signal_number(container.config.stop_signal or DEFAULT_STOP_SIGNAL)
+    preset = container.config.stop_timeout
+    limit_s = defaults.STOP_TIMEOUT_S if preset is None else preset
+    return number, None if limit_s < 0 else float(limit_s)
+
+
+def _not_ended(container: Container) -> RuntimeFailure:
+    return RuntimeFailure(
+        "kill", f"container {container.id} did not end {KILL_TIMEOUT_S:g} s after SIGKILL"
+    )
 
 
 def restarting_text(container: Container) -> str:

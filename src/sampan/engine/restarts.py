@@ -106,13 +106,19 @@ def stops_by_hand(number: int) -> bool:
 
 
 class Restarts:
-    """Containers that wait for their restart. `start` does it, and deals with its failure.
+    """Containers that wait for their restart. `start` does it, and deals with its failure; `turn` waits
+    for those that have to run before.
 
     None starts before `open`: until the engine has found all that run, addresses that they have look free.
     """
 
-    def __init__(self, start: Callable[[Container], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        start: Callable[[Container], Awaitable[None]],
+        turn: Callable[[Container], Awaitable[None]] | None = None,
+    ) -> None:
         self._start = start
+        self._turn = turn
         self._waiting: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._places = asyncio.Semaphore(STARTS_AT_ONCE)
@@ -151,6 +157,8 @@ class Restarts:
     async def _restart(self, container: Container, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
         await self._opened.wait()
+        if self._turn is not None:
+            await self._turn(container)
         async with self._places:
             # From here on it is no plan any more: what cancels plans waits for the start instead.
             if self._waiting.get(container.id) is asyncio.current_task():

@@ -76,6 +76,14 @@ MIGRATIONS: list[str] = [
     CREATE INDEX post_mortems_by_name ON post_mortems (name);
     CREATE INDEX post_mortems_by_time ON post_mortems (finished_ns);
     """,
+    """
+    CREATE TABLE leases (
+        name TEXT PRIMARY KEY,
+        created_ns INTEGER NOT NULL,
+        ttl_ns INTEGER NOT NULL,
+        ending INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
 ]
 
 
