@@ -15,30 +15,32 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
 from ipaddress import IPv4Address, IPv4Interface
 from typing import TYPE_CHECKING, Any
 
-from sampan.errors import Conflict, InvalidArgument, NotFound, SampanError, Unavailable
+from sampan.errors import InvalidArgument, NotFound, SampanError, Unavailable
+from sampan.linux import interfaces
 from sampan.linux.netlink import IFNAMSIZ, VethEndpoint
 from sampan.linux.nftables import NftError
 from sampan.linux.nftwatch import RulesetWatch
 from sampan.network import ipam
-from sampan.network.driver import Attachment
+from sampan.network.addressed import AddressedNetwork, port_name
 from sampan.network.firewall import Firewall
-from sampan.network.interface import BridgeInterface, mac_of
+from sampan.network.interface import BridgeInterface
 from sampan.network.rules import BridgeRules
+from sampan.network.segments import Segments
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Collection
+    from collections.abc import Callable, Iterable, Sequence
+
+    from sampan.network.driver import Attachment
 
 DEFAULT_BRIDGE = "sampan0"
 DEFAULT_TABLE = "sampan"
 DISABLED = "none"  # dockerd's word for --bridge
 
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _TABLE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 _INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SETTLE_S = 0.2
@@ -46,7 +48,7 @@ _log = logging.getLogger(__name__)
 _IP_FORWARD = "/proc/sys/net/ipv4/ip_forward"
 
 
-class BridgeNetwork:
+class BridgeNetwork(AddressedNetwork):
     """The network `bridge` of one engine.
 
     `bridge` names the interface, which no two engines may share, or is `none` for an engine that
@@ -59,7 +61,6 @@ class BridgeNetwork:
     `warnings` holds, after `ensure`, what will keep containers from the outside.
     """
 
-    name = "bridge"
     driver = "bridge"
 
     def __init__(
@@ -72,6 +73,7 @@ class BridgeNetwork:
         icc: bool = True,
         masquerade: bool = True,
         network_id: str | None = None,
+        firewall: Firewall | None = None,
     ) -> None:
         if not _INTERFACE.fullmatch(bridge) or len(bridge) >= IFNAMSIZ:
             raise InvalidArgument(f"invalid bridge name: {bridge!r}")
@@ -79,15 +81,16 @@ class BridgeNetwork:
             raise InvalidArgument(f"invalid nftables table name: {table!r}")
         self.bridge = bridge
         self.table = table or (DEFAULT_TABLE if bridge == DEFAULT_BRIDGE else f"sampan-{bridge}")
-        self.id = network_id or hashlib.sha256(f"sampan network {bridge}".encode()).hexdigest()
+        identity = network_id or hashlib.sha256(f"sampan network {bridge}".encode()).hexdigest()
+        super().__init__("bridge", identity)
         self.icc = icc
         self.masquerade = masquerade
         self.warnings: list[str] = []
         address = ipam.parse_bridge_address(bip) if bip else None
         self._interface = BridgeInterface(bridge, address, mtu)
-        self._pool: ipam.AddressPool[IPv4Address] | None = None
-        self._attachments: dict[str, Attachment] = {}
-        self._firewall = Firewall(table=self.table)
+        self._segments = Segments(bridge)
+        self.firewall = firewall or Firewall(table=self.table)
+        self._others: Callable[[], Iterable[BridgeRules]] = tuple
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watch: RulesetWatch | None = None
         self._repair: asyncio.TimerHandle | None = None
@@ -100,7 +103,7 @@ class BridgeNetwork:
     @property
     def gateway(self) -> str:
         """The bridge's own address, without a prefix length; empty before `ensure`."""
-        return str(self._pool.gateway) if self._pool else ""
+        return str(self._pools[0].gateway) if self._pools else ""
 
     def ensure(self) -> None:
         """Make what is missing of the bridge, its address, forwarding and the rules.
@@ -118,17 +121,14 @@ class BridgeNetwork:
         try:
             address = self._interface.ensure()
             self._use(address)
-            _enable_forwarding()
-            self.warnings = self._firewall.install(
-                [
-                    BridgeRules(
-                        self.bridge,
-                        (str(address.network),),
-                        icc=self.icc,
-                        masquerade=self.masquerade,
-                    )
-                ]
+            enable_forwarding()
+            self._segments.load(
+                self._interface.index,
+                interfaces.links(),
+                mtu=self._interface.mtu,
+                isolated=not self.icc,
             )
+            self.warnings = self.firewall.install([self.rules(), *self._others()])
         except (OSError, NftError) as error:
             reason = error.message if isinstance(error, NftError) else error.strerror or str(error)
             raise Unavailable(
@@ -136,15 +136,19 @@ class BridgeNetwork:
                 hint="an engine without a bridge network is started with --bridge none",
             ) from error
 
+    def rules(self) -> BridgeRules:
+        """What it asks of the firewall."""
+        return BridgeRules(self.bridge, (self.subnet,), icc=self.icc, masquerade=self.masquerade)
+
+    def beside(self, others: Callable[[], Iterable[BridgeRules]]) -> None:
+        """The other bridges whose rules are put in place with its own."""
+        self._others = others
+
     def _use(self, address: IPv4Interface) -> None:
         """Hand out addresses of this subnet, but for those in use."""
-        if self._pool is not None and self._pool.gateway == address.ip:
+        if self._pools and self._pools[0].gateway == address.ip:
             return
-        self._pool = ipam.AddressPool(address)
-        for attachment in self._attachments.values():
-            taken = _address_of(attachment)
-            if taken in self._pool.subnet and taken != address.ip:
-                self._pool.reserve(str(taken))
+        self._set_pools([ipam.AddressPool(address)])
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Put the rules back whenever somebody else took them, until `close`.
@@ -157,32 +161,6 @@ class BridgeNetwork:
             self._watch = RulesetWatch()
             loop.add_reader(self._watch.fileno(), self._rules_changed)
 
-    def attach(
-        self, container_id: str, *, mac: str | None = None, address: str | None = None
-    ) -> Attachment:
-        """Reserve an address and describe the interface; see `Network.attach`.
-
-        The MAC follows from the address unless given, as Docker's does: a neighbour that still
-        has the address cached from a former container has the right MAC.
-        """
-        if container_id in self._attachments:
-            raise Conflict(f"endpoint with name {container_id} already exists in network bridge")
-        if mac is not None:
-            mac = _checked_mac(mac)
-        pool = self._ready()
-        taken = pool.take() if address is None else pool.reserve(address)
-        endpoint = VethEndpoint(
-            host_name=f"veth{os.urandom(4).hex()}",
-            bridge=self.bridge,
-            bridge_index=self._interface.index,
-            mac=mac or mac_of(taken.packed),
-            mtu=self._interface.mtu,
-            addresses=(f"{taken}/{pool.subnet.prefixlen}",),
-            gateway=str(pool.gateway),
-            isolated=not self.icc,
-        )
-        return self._keep(container_id, endpoint, None)
-
     def allocate(
         self, container_id: str, *, mac: str | None = None, address: str | None = None
     ) -> VethEndpoint:
@@ -191,53 +169,25 @@ class BridgeNetwork:
         assert endpoint is not None
         return endpoint
 
-    def adopt(
-        self,
-        container_id: str,
-        address: str,
-        mac: str,
-        *,
-        endpoint_id: str | None = None,
-        host_name: str = "",
-    ) -> Attachment:
-        """Take over a container that outlived the daemon, with the address it has.
+    def _check(self) -> None:
+        self._ready()
 
-        The address comes with or without a prefix length. One that is not of this subnet (the
-        bridge was given another one since) is kept as it is.
-
-        Raises:
-            Conflict: another container has the address.
-        """
-        pool = self._ready()
-        interface = IPv4Interface(address)
-        text = str(interface.ip)
-        if interface.ip in pool.subnet:
-            pool.reserve(text)
-        prefix = pool.subnet.prefixlen if "/" not in address else interface.network.prefixlen
-        endpoint = VethEndpoint(
-            host_name=host_name,
-            bridge=self.bridge,
-            bridge_index=self._interface.index,
+    def _endpoint(self, mac: str, addresses: Sequence[str], *, host_name: str) -> VethEndpoint:
+        port = host_name or port_name()
+        bridge, index = self._segments.of(port) if host_name else self._segments.place(port)
+        return VethEndpoint(
+            host_name=port,
+            bridge=bridge,
+            bridge_index=index,
             mac=mac,
             mtu=self._interface.mtu,
-            addresses=(f"{text}/{prefix}",),
-            gateway=str(pool.gateway),
+            addresses=addresses,
+            gateway=self.gateway,
+            isolated=not self.icc,
         )
-        return self._keep(container_id, endpoint, endpoint_id)
 
-    def release(self, container_id: str) -> None:
-        """Free the container's address; nothing happens if it has none."""
-        attachment = self._attachments.pop(container_id, None)
-        if attachment is not None and self._pool is not None:
-            self._pool.release(_address_of(attachment))
-
-    def attachment(self, container_id: str) -> Attachment | None:
-        """The container's place, if it has one."""
-        return self._attachments.get(container_id)
-
-    def attachments(self) -> Collection[Attachment]:
-        """All places in use."""
-        return self._attachments.values()
+    def _left(self, attachment: Attachment) -> None:
+        self._segments.vacate(attachment.host_port)
 
     def describe(self) -> dict[str, Any]:
         """Driver, subnet and options, as Docker shows those of its default bridge."""
@@ -262,7 +212,7 @@ class BridgeNetwork:
     def close(self) -> None:
         """Leave the network as it is and let go of it: what runs keeps its connections."""
         self._unwatch()
-        self._firewall.close()
+        self.firewall.close()
         self._interface.unclaim()
 
     def remove(self) -> None:
@@ -273,10 +223,10 @@ class BridgeNetwork:
         if self.bridge == DISABLED:
             return
         self._unwatch()
-        self._firewall.remove()
+        self.firewall.remove()
         self._interface.remove()
-        self._attachments.clear()
-        self._pool = None
+        self._segments.remove()
+        self._forget()
         self.close()
 
     def _rules_changed(self) -> None:
@@ -287,7 +237,7 @@ class BridgeNetwork:
 
     def _repair_rules(self) -> None:
         self._repair = None
-        if self._pool is None or self._firewall.intact():
+        if not self._pools or self.firewall.intact():
             return
         _log.warning("the rules of %s were taken away: putting them back", self.bridge)
         try:
@@ -309,39 +259,12 @@ class BridgeNetwork:
             raise NotFound(
                 "network bridge not found", hint="the engine was started with --bridge none"
             )
-        if self._pool is None:
+        if not self._pools:
             raise Unavailable("the bridge network is not set up")
-        return self._pool
-
-    def _keep(
-        self, container_id: str, endpoint: VethEndpoint, endpoint_id: str | None
-    ) -> Attachment:
-        attachment = Attachment(
-            container_id=container_id,
-            network_id=self.id,
-            network_name=self.name,
-            endpoint=endpoint,
-            endpoint_id=endpoint_id,
-        )
-        self._attachments[container_id] = attachment
-        return attachment
+        return self._pools[0]
 
 
-def _address_of(attachment: Attachment) -> IPv4Address:
-    assert attachment.endpoint is not None
-    return IPv4Interface(attachment.endpoint.addresses[0]).ip
-
-
-def _checked_mac(mac: str) -> str:
-    lowered = mac.lower().replace("-", ":")
-    if not _MAC.fullmatch(lowered):
-        raise InvalidArgument(f"invalid MAC address: {mac}")
-    if int(lowered[:2], 16) & 1:
-        raise InvalidArgument(f"invalid MAC address: {mac} is a multicast address")
-    return lowered
-
-
-def _enable_forwarding() -> None:
+def enable_forwarding() -> None:
     with open(_IP_FORWARD, "r+", encoding="ascii") as setting:
         if setting.read().strip() == "0":
             setting.seek(0)

@@ -17,7 +17,7 @@ import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from sampan.linux.netlink import VethEndpoint
 
@@ -102,7 +102,12 @@ class Network(Protocol):
     def driver(self) -> str: ...
 
     def attach(
-        self, container_id: str, *, mac: str | None = None, address: str | None = None
+        self,
+        container_id: str,
+        *,
+        mac: str | None = None,
+        address: str | None = None,
+        address6: str | None = None,
     ) -> Attachment:
         """A place for the container, reserved until `release`; takes microseconds, no I/O.
 
@@ -110,6 +115,23 @@ class Network(Protocol):
             Conflict: the container is attached already, or the address is taken.
             InvalidArgument: the MAC or the address is none, or not of this network.
             Unavailable: every address is taken.
+        """
+
+    def adopt(
+        self,
+        container_id: str,
+        addresses: Sequence[str] = (),
+        mac: str = "",
+        *,
+        endpoint_id: str | None = None,
+        host_name: str = "",
+        interface: str = "eth0",
+    ) -> Attachment:
+        """The place of a container that outlived the daemon, with the addresses that it has, which
+        come with or without a prefix length.
+
+        Raises:
+            Conflict: another container has the address.
         """
 
     def release(self, container_id: str) -> None:

@@ -12,6 +12,7 @@ from ipaddress import IPv4Interface
 from sampan.errors import Conflict
 from sampan.linux import interfaces, netlink
 from sampan.network import ipam
+from sampan.network.addressed import mac_of
 
 ALIAS = "sampan bridge network"  # marks a bridge that we made and may delete
 DEFAULT_MTU = 1500
@@ -169,8 +170,3 @@ def _default_route_mtu(links: list[interfaces.Link]) -> int:
         if destination == "0.0.0.0/0":
             return mtus.get(index, DEFAULT_MTU)
     return DEFAULT_MTU
-
-
-def mac_of(packed: bytes) -> str:
-    """A locally administered MAC made of an IPv4 address, in Docker's form."""
-    return (b"\x02\x42" + packed).hex(":")

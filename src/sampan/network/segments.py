@@ -63,10 +63,9 @@ class Segments:
         Raises:
             OSError: another bridge was needed and could not be made.
         """
-        for place, count in enumerate(self._counts):
-            if count < PORTS:
-                break
-        else:
+        free = (place for place, count in enumerate(self._counts) if count < PORTS)
+        place = next(free, -1)
+        if place < 0:
             place = self._grow()
         self._counts[place] += 1
         self._ports[port] = place

@@ -9,7 +9,7 @@ from sampan.errors import Conflict
 from sampan.network.driver import Attachment
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
 
 class UnbridgedNetwork:
@@ -25,7 +25,12 @@ class UnbridgedNetwork:
         self._attachments: dict[str, Attachment] = {}
 
     def attach(
-        self, container_id: str, *, mac: str | None = None, address: str | None = None
+        self,
+        container_id: str,
+        *,
+        mac: str | None = None,
+        address: str | None = None,
+        address6: str | None = None,
     ) -> Attachment:
         """A place without an interface; a MAC or an address means nothing here and is ignored.
 
@@ -42,7 +47,16 @@ class UnbridgedNetwork:
         self._attachments[container_id] = attachment
         return attachment
 
-    def adopt(self, container_id: str, *, endpoint_id: str | None = None) -> Attachment:
+    def adopt(
+        self,
+        container_id: str,
+        addresses: Sequence[str] = (),
+        mac: str = "",
+        *,
+        endpoint_id: str | None = None,
+        host_name: str = "",
+        interface: str = "",
+    ) -> Attachment:
         """The place of a container that outlived the daemon."""
         attachment = Attachment(
             container_id=container_id,
