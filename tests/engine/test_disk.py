@@ -18,6 +18,7 @@ DIGEST = f"sha256:{HEX}"
     [
         ("", Kind.ENGINE, ""),
         ("engine.db-wal", Kind.ENGINE, "engine.db-wal"),
+        ("backups/engine.db.v1", Kind.ENGINE, "backups"),
         ("blobs", Kind.ENGINE, "blobs"),
         ("blobs/sha256", Kind.ENGINE, "blobs"),
         (f"blobs/sha256/{HEX}", Kind.BLOB, DIGEST),

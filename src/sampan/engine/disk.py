@@ -66,6 +66,7 @@ ENGINE_FILES = frozenset(
 _ENGINE_DIRECTORIES = frozenset(
     (
         "active",
+        "backups",
         "blobs",
         "containers",
         "events",
@@ -100,7 +101,7 @@ def owner_of(path: str) -> Owner:
             if second.startswith(".deep-"):
                 return Owner(Kind.REMOVAL, f"{first}/{second}")
             return Owner(Kind.CONTAINER, second)
-        case "events" | "l":
+        case "backups" | "events" | "l":
             return Owner(Kind.ENGINE, first)
         case "seccomp":
             return Owner(Kind.PROFILE, second)

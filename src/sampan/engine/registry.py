@@ -48,9 +48,16 @@ class Registry:
         return container_id in self._by_id
 
     def load(self) -> list[Container]:
-        """Read all rows; at start, once."""
+        """Read all rows; at start, once.
+
+        Raises:
+            Unavailable: a row means nothing; a container that may run is not just left out.
+        """
         for row in self._rows.all():
-            record = msgspec.json.decode(row.record, type=Record)
+            try:
+                record = msgspec.json.decode(row.record, type=Record)
+            except msgspec.DecodeError as error:
+                raise self._rows.unreadable(row, error) from error
             record.name = row.name
             self._by_id[row.id] = Container(record, self.directory_of(row.id))
             self._names[row.name] = row.id

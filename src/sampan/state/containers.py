@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sampan.errors import Unavailable
 from sampan.state.database import Database
 
 
@@ -33,6 +34,10 @@ class ContainerRows:
             "SELECT id, name, created_ns, record FROM containers ORDER BY created_ns, id"
         )
         return [ContainerRow(*row) for row in rows]
+
+    def unreadable(self, row: ContainerRow, reason: object) -> Unavailable:
+        """The refusal of a row that cannot be decoded, with the ways out."""
+        return self._database.unreadable(f"container {row.name} ({row.id}): {reason}")
 
     def insert(self, row: ContainerRow) -> None:
         """Add a container.

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from sampan.errors import Unavailable
 from sampan.linux.allocation import reserve
+from sampan.state import backups
 
 Result = TypeVar("Result")
 Row = tuple[Any, ...]
@@ -90,25 +91,56 @@ MIGRATIONS: list[str] = [
 class Database:
     """The engine's database; one per data root, used from one thread.
 
+    A backup is kept before a migration (`state/backups.py`).
+
     Raises:
-        Unavailable: the file was written by a newer Sampan.
-        sqlite3.Error: what SQLite says of the file or the disk.
+        Unavailable: the file is damaged, or cannot be read or migrated, or was written by a newer
+            Sampan; nothing has been changed, and the hint is the way out.
     """
 
     def __init__(self, path: str, migrations: Sequence[str] = MIGRATIONS) -> None:
         self.path = path
-        self._connection = sqlite3.connect(path, isolation_level=None, cached_statements=256)
         try:
-            os.chmod(path, 0o600)
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-            self._connection.execute("PRAGMA foreign_keys = ON")
-            self._connection.execute("PRAGMA busy_timeout = 5000")
-            self._migrate(migrations)
-            self._reserve()
+            self._connection = sqlite3.connect(path, isolation_level=None, cached_statements=256)
+        except sqlite3.Error as error:
+            raise self.unreadable(error) from error
+        try:
+            self._open(migrations)
+        except (sqlite3.Error, OSError) as error:
+            self._connection.close()
+            raise self.unreadable(error) from error
         except BaseException:
             self._connection.close()
             raise
+
+    def _open(self, migrations: Sequence[str]) -> None:
+        os.chmod(self.path, 0o600)
+        self._connection.execute("PRAGMA busy_timeout = 5000")
+        self._check()
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        self._connection.execute("PRAGMA foreign_keys = ON")
+        self._migrate(migrations)
+        self._reserve()
+
+    def _check(self) -> None:
+        """Read it through; some milliseconds. Rather no engine than one with half of its containers."""
+        ((found,), *_) = self.read("PRAGMA quick_check(1)")
+        if found != "ok":
+            raise sqlite3.DatabaseError(str(found).replace("\n", ": "))
+
+    def unreadable(self, reason: object) -> Unavailable:
+        """The refusal of a file that means nothing, with the ways out."""
+        backup = backups.newest(self.path)
+        restore = (
+            f"put {backup}, from before the last migration, in its place; or " if backup else ""
+        )
+        return Unavailable(
+            f"the database {self.path} cannot be used: {reason}",
+            hint=f"{restore}mend a copy with `sqlite3 COPY .recover`; or move it away together with "
+            f"{self.path}-wal, and the engine knows no container, image or volume any more and ends "
+            "the containers that still run",
+        )
 
     def close(self) -> None:
         self._connection.close()
@@ -163,6 +195,8 @@ class Database:
                 f"{self.path} has schema version {version}, this Sampan knows {len(migrations)}",
                 hint="run the newer Sampan that wrote it, or choose another --data-root",
             )
+        if 0 < version < len(migrations):
+            backups.keep(self._connection, self.path, version)
         for number, script in enumerate(migrations[version:], start=version + 1):
             # executescript() commits what is open, so the transaction is part of the script.
             self._connection.executescript(
