@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import io
+import os
 import random
+import socket
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any, BinaryIO
@@ -239,8 +243,20 @@ async def test_a_registry_that_takes_nothing(
     source = Source(random.Random(4).randbytes(20_000_000))
     with pytest.raises(Temporary, match="took nothing for"):
         await source.send(repository)
+    await asyncio.sleep(0)
+    assert connections_to(proxy) == 0, "what it did not take is not kept for it"
     proxy.release()
     assert all(file.closed for file in source.files)
+
+
+def connections_to(proxy: FaultyProxy) -> int:
+    """How many sockets of this process are connected to it."""
+    host, port = proxy.address.split(":")
+    found = 0
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(number))) as end:
+            found += end.getpeername() == (host, int(port))
+    return found
 
 
 @pytest.mark.parametrize("location", ["ftp://x/y", "http://[::1", ""])

@@ -10,7 +10,9 @@ import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 from aiohttp import ClientResponse, ClientTimeout, TCPConnector
@@ -131,6 +133,8 @@ class Transport:
         scheme, host, port = url.scheme, url.host or "", url.port or 0
         context = await self._context(request.security, url) if scheme == "https" else None
         head_limit = None if request.body is not None else SMALL_TIMEOUT_S
+        used: list[asyncio.Transport] = []
+        _used.set(used)
         try:
             async with asyncio.timeout(head_limit):
                 return await session.request(
@@ -149,12 +153,16 @@ class Transport:
                     ),
                 )
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            _cut(used)
             raise failure_of_network(error, request.shown_at(url)) from error
+        except asyncio.CancelledError:
+            _cut(used)
+            raise
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=TCPConnector(limit=0, keepalive_timeout=30.0, resolver=self.resolver),
+                connector=_Connector(limit=0, keepalive_timeout=30.0, resolver=self.resolver),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 read_bufsize=READ_BUFFER_BYTES,
@@ -189,6 +197,27 @@ class Transport:
             )
             context = self._contexts.setdefault(key, context)
         return context
+
+
+_used: ContextVar[list[asyncio.Transport]] = ContextVar("_used")
+"""What the request under way is sent over."""
+
+
+class _Connector(TCPConnector):
+    """Tells a request what it is sent over."""
+
+    async def connect(self, *given: Any, **named: Any) -> Any:
+        connection = await super().connect(*given, **named)
+        if connection.transport is not None:
+            _used.get([]).append(connection.transport)
+        return connection
+
+
+def _cut(used: list[asyncio.Transport]) -> None:
+    """End the connections of a request that failed, and with them what was not sent yet: a transport
+    that is only closed waits for a registry that takes nothing, for ever."""
+    for transport in used:
+        transport.abort()
 
 
 async def read_limited(response: ClientResponse, limit: int, shown: str) -> bytes:
