@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -42,7 +43,8 @@ def processes(engine: SampanEngine, name: str) -> int:
     directories = [path for path in cgroups_below(engine.cgroup_parent.strip("/")) if path.endswith(identity)]  # fmt: skip
     counts = [0]
     for directory in directories:
-        with open(f"{directory}/cgroup.procs") as file:
+        # The container may end, and its cgroup be removed, meanwhile.
+        with contextlib.suppress(OSError), open(f"{directory}/cgroup.procs") as file:
             counts.append(len(file.read().split()))
     return max(counts)
 
