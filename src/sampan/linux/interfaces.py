@@ -20,6 +20,7 @@ from sampan.linux.netlink import (
     IFLA_ADDRESS,
     IFLA_IFNAME,
     IFLA_INFO_KIND,
+    IFLA_LINK,
     IFLA_LINKINFO,
     IFLA_MASTER,
     IFLA_MTU,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 # linux/rtnetlink.h, linux/if_link.h
 IFLA_BR_MCAST_SNOOPING = 23
 IFLA_IFALIAS = 20
+IFLA_VLAN_ID = 1
 RTA_DST = 1
 RTM_GETADDR = 22
 RTM_GETLINK = 18
@@ -143,6 +145,54 @@ def create_cable(one: str, other: str, bridges: tuple[int, int], *, mtu: int) ->
     except OSError:
         delete_link(one)
         raise
+
+
+def create_link(name: str, kind: str, *, alias: str = "") -> int:
+    """Make an interface that needs nothing else, such as a `dummy`, and bring it up; its index.
+
+    Raises:
+        OSError: EEXIST if the name is taken, EOPNOTSUPP if the kernel has no such kind.
+    """
+    return _create(name, b"", link_info(kind, b""), alias)
+
+
+def create_vlan(name: str, parent: int, tag: int, *, alias: str = "") -> int:
+    """Make a VLAN of the interface with the index `parent`, and bring it up; its index.
+
+    Raises:
+        OSError: as of `create_link`; ERANGE or EINVAL for a tag that cannot be.
+    """
+    body = link_info("vlan", attribute(IFLA_VLAN_ID, (tag & 0xFFFF).to_bytes(2, "little")))
+    return _create(name, attribute_u32(IFLA_LINK, parent), body, alias)
+
+
+def probe_on_parent(kind: str, parent: int) -> None:
+    """Whether an interface of this kind (macvlan, ipvlan) can hang on that one.
+
+    Raises:
+        OSError: EOPNOTSUPP if the kernel has no such kind; EBUSY or EINVAL if the parent cannot.
+    """
+    name = f"pr{os.urandom(5).hex()}"
+    body = (
+        IFINFO.pack(0, 0, 0, 0, 0)
+        + name_attribute(name)
+        + attribute_u32(IFLA_LINK, parent)
+        + link_info(kind, b"")
+    )
+    transact([Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"create {kind}")])
+    delete_link(name)
+
+
+def _create(name: str, before: bytes, info: bytes, alias: str) -> int:
+    body = IFINFO.pack(0, 0, 0, 0, 0) + name_attribute(name) + before + info
+    transact([Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"create {name}")])
+    index = index_of(name)
+    try:
+        transact([_alias(index, alias), bring_up(index, name)])
+    except OSError:
+        delete_link(name)
+        raise
+    return index
 
 
 def join_bridge(name: str, bridge: int, *, isolated: bool = False) -> None:

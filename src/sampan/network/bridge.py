@@ -42,7 +42,7 @@ DEFAULT_TABLE = "sampan"
 DISABLED = "none"  # dockerd's word for --bridge
 
 _TABLE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
-_INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SETTLE_S = 0.2
 _log = logging.getLogger(__name__)
 _IP_FORWARD = "/proc/sys/net/ipv4/ip_forward"
@@ -75,7 +75,7 @@ class BridgeNetwork(AddressedNetwork):
         network_id: str | None = None,
         firewall: Firewall | None = None,
     ) -> None:
-        if not _INTERFACE.fullmatch(bridge) or len(bridge) >= IFNAMSIZ:
+        if not INTERFACE.fullmatch(bridge) or len(bridge) >= IFNAMSIZ:
             raise InvalidArgument(f"invalid bridge name: {bridge!r}")
         if table and not _TABLE.fullmatch(table):
             raise InvalidArgument(f"invalid nftables table name: {table!r}")
