@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -61,7 +62,10 @@ async def zygote() -> Zygote:
 def execs(container: Container, zygote: Zygote) -> Execs:
     registry = SimpleNamespace(find=lambda _: container, holds=lambda held: held is container)
     services: Any = SimpleNamespace(
-        registry=registry, zygote=zygote, profiles=SimpleNamespace(of=lambda _: None)
+        registry=registry,
+        zygote=zygote,
+        profiles=SimpleNamespace(of=lambda _: None),
+        leases=SimpleNamespace(joining=contextlib.nullcontext),
     )
     return Execs(services, SimpleNamespace(emit=lambda *_, **__: None))  # type: ignore[arg-type]
 

@@ -6,12 +6,16 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Sequence
 
-from sampan.engine import processes, streams, updates
+import msgspec
+
+from sampan.engine import processes, streams, terms, updates
 from sampan.engine.commit import Trees
 from sampan.engine.container import Container, Event, Status, WaitResult
 from sampan.engine.creation import Creation
+from sampan.engine.deadlines import Deadlines
 from sampan.engine.files import Files
 from sampan.engine.filters import Filters, prunable
+from sampan.engine.leases import LABEL
 from sampan.engine.lifecycle import Lifecycle
 from sampan.engine.model import ContainerConfig, HostConfig, NetworkingConfig, UpdateConfig
 from sampan.engine.names import checked_name
@@ -22,7 +26,7 @@ from sampan.engine.streams import AttachOptions, LogOptions
 from sampan.engine.validation import (
     checked_rename,
 )
-from sampan.errors import Conflict, InvalidArgument, SampanError
+from sampan.errors import Conflict, InvalidArgument, NotFound, SampanError
 from sampan.images.service import Images
 from sampan.shim.streams import DETACHED, ClientStream
 
@@ -42,6 +46,7 @@ class Containers:
         self.trees = Trees(services, images, self.lifecycle)
         self.written = WrittenSizes(services.snapshots)
         self.files = Files(services, self.lifecycle, self.written)
+        self.deadlines = Deadlines(self._expire)
 
     # Look-ups
 
@@ -84,15 +89,23 @@ class Containers:
         networking: NetworkingConfig | None = None,
         platform: str | None = None,
     ) -> tuple[str, Sequence[str]]:
-        """See `Creation.create`."""
-        identity, warnings = await self._creation.create(
-            name=name,
-            config=config,
-            host_config=host_config,
-            networking=networking,
-            platform=platform,
-        )
-        self.lifecycle.emit(self._registry.find(identity), "create")
+        """See `Creation.create`, `terms` and `leases`."""
+        wanted = terms.asked(config, host_config)
+        with self._services.leases.joining(wanted.lease) as lease:
+            if lease:
+                wanted = msgspec.structs.replace(wanted, lease=lease)
+                config.labels = {**config.labels, LABEL: lease}
+            identity, warnings = await self._creation.create(
+                name=name,
+                config=config,
+                host_config=host_config,
+                networking=networking,
+                platform=platform,
+                terms=wanted,
+            )
+        container = self._registry.find(identity)
+        self.lifecycle.emit(container, "create")
+        self.deadlines.watch(container)
         return identity, warnings
 
     async def rename(self, reference: str, name: str) -> None:
@@ -114,6 +127,8 @@ class Containers:
         """See `updates.update`; return the warnings."""
         container = self.get(reference)
         warnings = await updates.update(container, change, self._registry, self._machine)
+        self.deadlines.watch(container)
+        self.lifecycle.order.wake()
         self.lifecycle.emit(container, "update")
         return warnings
 
@@ -171,8 +186,28 @@ class Containers:
         if volumes or container.host_config.auto_remove:
             self._services.volumes.remove_anonymous(container.record.mounts)
         container.close_parked()
+        self.deadlines.forget(container)
         self.lifecycle.emit(container, "destroy")
         container.fail_waiters()
+
+    async def _expire(self, container: Container) -> None:
+        """Remove a container whose time is over, with its anonymous volumes."""
+        if self._registry.holds(container):
+            await self.lifecycle.expire(container)
+            await self.remove_if_there(container.id)
+
+    async def remove_if_there(self, container_id: str) -> None:
+        """Remove a container with its anonymous volumes, whatever it does; somebody may be faster.
+
+        Raises:
+            RuntimeFailure: its process does not end, or the disk refuses.
+        """
+        try:
+            await self.remove(container_id, force=True, volumes=True)
+        except NotFound:
+            return
+        except Conflict:
+            await self.get(container_id).wait("removed")
 
     async def prune(self, filters: Filters) -> tuple[Sequence[str], int]:
         """Remove all stopped containers that match; return their IDs and the bytes set free."""

@@ -14,9 +14,10 @@ from typing import Any
 
 import msgspec
 
-from sampan.engine import sharing
+from sampan.engine import boot_clock, sharing
 from sampan.engine.container import BoundMount, Container, Record
 from sampan.engine.health_probes import take_wishes
+from sampan.engine.leases import LABEL
 from sampan.engine.model import ContainerConfig, HostConfig, NetworkingConfig
 from sampan.engine.mounts import make_sources, parse_mounts, target, volumes_from
 from sampan.engine.names import checked_name, container_id, random_name
@@ -24,6 +25,7 @@ from sampan.engine.networking import normalised_mode, planned_endpoints
 from sampan.engine.resources import Machine
 from sampan.engine.security import effective_capabilities
 from sampan.engine.services import Services
+from sampan.engine.terms import NONE, Terms
 from sampan.engine.validation import as_list, check_request, fill_in, merge_image
 from sampan.errors import InvalidArgument, NotFound, RuntimeFailure
 from sampan.images.image import Image
@@ -53,6 +55,7 @@ class Creation:
         host_config: HostConfig,
         networking: NetworkingConfig | None = None,
         platform: str | None = None,
+        terms: Terms = NONE,
     ) -> tuple[str, Sequence[str]]:
         """Make a container; return its ID and the warnings.
 
@@ -70,6 +73,9 @@ class Creation:
         made: Sequence[BoundMount] = ()
         try:
             record = self._record(identity, chosen, config, host_config, networking, image)
+            if terms is not NONE:
+                record.terms = terms
+                record.deadline = boot_clock.after(terms.ttl_ns) if terms.ttl_ns else None
             made = await self._make_volumes(record, image)
             self._make(record, image)
         except OSError as error:
@@ -202,7 +208,7 @@ class Creation:
                     mount.name,
                     driver=(driver.name if driver else "") or record.host_config.volume_driver,
                     options=driver.options if driver else None,
-                    labels=options.labels if options else None,
+                    labels=_leased(options.labels if options else None, record.terms.lease),
                 )
                 if not mount.name:
                     mount.name = volume.name
@@ -244,3 +250,8 @@ def _take_volumes(new: Sequence[BoundMount], old: Sequence[BoundMount]) -> None:
 def _assign(record: Record, values: dict[str, Any]) -> None:
     for name, value in values.items():
         setattr(record, name, value)
+
+
+def _leased(labels: dict[str, str] | None, lease: str) -> dict[str, str] | None:
+    """The labels of a volume that a container under a lease brings with it."""
+    return {**(labels or {}), LABEL: lease} if lease else labels

@@ -22,6 +22,8 @@ from sampan.engine.events import EventBus
 from sampan.engine.execs import Execs
 from sampan.engine.health_checks import HealthChecks
 from sampan.engine.housekeeping import Housekeeping
+from sampan.engine.lease_members import LeaseMembers
+from sampan.engine.leases import Leases
 from sampan.engine.networking import Networking
 from sampan.engine.options import EngineOptions
 from sampan.engine.post_mortem import History
@@ -33,6 +35,7 @@ from sampan.engine.services import Services
 from sampan.engine.space import DiskSpace
 from sampan.engine.stats import Stats
 from sampan.engine.system import System
+from sampan.engine.unhealthy import Unhealthy
 from sampan.engine.usage import Usage
 from sampan.engine.volumes import Volumes
 from sampan.errors import SampanError, Unavailable
@@ -46,6 +49,7 @@ from sampan.state.containers import ContainerRows
 from sampan.state.database import Database
 from sampan.state.events import EventLog
 from sampan.state.images import ImageRows
+from sampan.state.leases import LeaseRows
 from sampan.state.post_mortems import PostMortems
 from sampan.state.volumes import VolumeRows
 
@@ -77,6 +81,12 @@ class Engine:
         self.execs = Execs(services, containers.lifecycle)
         self.health_checks = HealthChecks(services.registry, containers.lifecycle, self.execs)
         containers.lifecycle.watchers.append(self.health_checks)
+        self.unhealthy = Unhealthy(services.registry, containers.lifecycle)
+        containers.lifecycle.watchers.append(self.unhealthy)
+        self.health_checks.judges.append(self.unhealthy.checked)
+        self.leases = services.leases
+        self.lease_members = LeaseMembers(containers, self.execs, services.volumes)
+        self.leases.end_members = self.lease_members.end
         self.system = system
         self.stats = Stats(services.registry, services.networking)
         self.usage = Usage(images, containers)
@@ -116,6 +126,8 @@ class Engine:
             raise
         for container in ended:
             await engine._remove(container)
+        engine.containers.deadlines.open(engine.containers.list())
+        engine.leases.open()
         engine.containers.lifecycle.start_by_policy(engine.containers.list())
         engine.images.upkeep.budget_bytes = options.disk_budget_bytes
         engine.housekeeping.run()
@@ -169,6 +181,7 @@ class Engine:
                 registry,
                 lines=options.history_lines,
             ),
+            leases=Leases(LeaseRows(database), events),
         )
         containers = Containers(services, images, system.machine)
         return cls(
@@ -203,7 +216,10 @@ class Engine:
         """Let go of everything: streams of events end, containers run on."""
         self.events.close()
         await self.images.registries.close()
+        await self.leases.close()
+        await self.containers.deadlines.close()
         await self.health_checks.close()
+        await self.unhealthy.close()
         await self.containers.lifecycle.close()
         await self.history.close()
         await self._zygote.stop()

@@ -13,6 +13,7 @@ from sampan.engine.lifecycle import Lifecycle, exit_code_of, restarting_text
 from sampan.engine.model import ExecConfig
 from sampan.engine.requester import by_nobody
 from sampan.engine.services import Services
+from sampan.engine.terms import LONGEST_NS
 from sampan.engine.validation import as_list
 from sampan.errors import Conflict, InvalidArgument, NotFound, SampanError
 from sampan.shim.client import ExecHandle, ExecRequest
@@ -39,6 +40,7 @@ class Exec:
         self.pid = 0
         self.handle: ExecHandle | None = None
         self.ended_at = 0.0
+        self.lease = ""
         self.begun = asyncio.Event()
         self.ended = asyncio.Event()
 
@@ -71,9 +73,12 @@ class Execs:
             raise InvalidArgument("a NUL byte cannot be part of a process's arguments")
         if config.detach_keys:
             parse_detach_keys(config.detach_keys)
+        if not 0 <= config.timeout <= LONGEST_NS:
+            raise InvalidArgument(f"invalid Timeout: {config.timeout} ns is out of range")
         self._forget_old()
         entry = Exec(secrets.token_hex(32), container, config)
-        self._execs[entry.id] = entry
+        with self._services.leases.joining() as entry.lease:
+            self._execs[entry.id] = entry
         container.exec_ids[entry.id] = None
         self._emit(entry, f"exec_create: {' '.join(arguments)}")
         return entry.id
@@ -167,6 +172,28 @@ class Execs:
             stream.close()
             raise
 
+    async def end(self, exec_id: str) -> None:
+        """End an exec's process with all its descendants, and forget it; back when they are gone.
+
+        Raises:
+            NotFound: there is none of that ID.
+            Unavailable: who keeps it is gone, and the process with that.
+        """
+        entry = self.get(exec_id)
+        if entry.started:
+            await entry.begun.wait()
+            if entry.running:
+                await self._end_tree(entry)
+        self._forget(entry)
+
+    def under(self, lease: str) -> list[str]:
+        """The IDs of those that were made under a lease, and have not ended."""
+        return [
+            entry.id
+            for entry in self._execs.values()
+            if entry.lease == lease and entry.exit_code is None
+        ]
+
     async def _end_tree(self, entry: Exec) -> None:
         if entry.handle is not None:
             await entry.handle.kill_tree()
@@ -213,6 +240,7 @@ class Execs:
             terminal=entry.config.tty,
             seccomp_program=profile.program if profile else None,
             console_size=size if size and size != (0, 0) else None,
+            timeout_s=entry.config.timeout / 1e9,
         )
 
     def _ended(self, entry: Exec, exit_code: int) -> None:

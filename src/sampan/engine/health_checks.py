@@ -47,6 +47,8 @@ class HealthChecks:
         self._lifecycle = lifecycle
         self._execs = execs
         self._monitors: dict[str, Monitor] = {}
+        self.judges: list[Callable[[Container], None]] = []
+        """Called after each result, which is in the container's state then."""
 
     def running(self, container: Container) -> None:
         """Begin the checks of a container that has one."""
@@ -112,6 +114,9 @@ class HealthChecks:
         if state.health.status is not before:
             self._registry.save(container)
             self._lifecycle.emit(container, f"health_status: {state.health.status.value}")
+            self._lifecycle.order.wake()
+        for judge in self.judges:
+            judge(container)
 
 
 class Monitor:

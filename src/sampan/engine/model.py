@@ -261,8 +261,12 @@ class HostConfig(Resources):
 
 
 class UpdateConfig(Resources):
-    """The body of `POST /containers/{id}/update`; zero and empty mean "as it is"."""
+    """The body of `POST /containers/{id}/update`; zero and empty mean "as it is".
 
+    `annotations`: Sampan's own, those of `engine.terms` that can change.
+    """
+
+    annotations: dict[str, str] | None = None
     restart_policy: RestartPolicy = msgspec.field(default_factory=RestartPolicy)
 
 
@@ -325,3 +329,4 @@ class ExecConfig(Model):
     working_dir: str = ""
     cmd: list[str] | str | None = None
     container: str = ""  # sent by old clients
+    timeout: int = 0  # ns; Sampan's own, 0 for none

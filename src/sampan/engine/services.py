@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sampan.engine.apparmor import AppArmor
     from sampan.engine.events import EventBus
+    from sampan.engine.leases import Leases
     from sampan.engine.networking import Networking
     from sampan.engine.options import EngineOptions
     from sampan.engine.post_mortem import History
@@ -33,6 +34,7 @@ class Services:
     cgroup_version: int
     apparmor: AppArmor
     history: History
+    leases: Leases
 
     def socket_path(self, container_id: str) -> str:
         """Where the shim of a container listens."""

@@ -16,10 +16,10 @@ class ExecRequest(Value):
     """A further process for the container: `process` as in the OCI configuration's `process`.
 
     `seccomp_program` is the path of compiled BPF, as for the container itself. Standard input is open
-    when the stream has one.
+    when the stream has one. After `timeout_s`, if that is not 0, it is killed with all its descendants.
     """
 
-    __slots__ = ("console_size", "id", "process", "seccomp_program", "terminal")
+    __slots__ = ("console_size", "id", "process", "seccomp_program", "terminal", "timeout_s")
 
     def __init__(
         self,
@@ -29,12 +29,14 @@ class ExecRequest(Value):
         terminal: bool = False,
         seccomp_program: str | None = None,
         console_size: Sequence[int] | None = None,
+        timeout_s: float = 0.0,
     ) -> None:
         self.id = id
         self.process = process
         self.terminal = terminal
         self.seccomp_program = seccomp_program
         self.console_size = console_size
+        self.timeout_s = timeout_s
 
 
 class ExecOrder(Value):
