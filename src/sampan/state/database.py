@@ -85,6 +85,14 @@ MIGRATIONS: list[str] = [
         ending INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE networks (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        created_ns INTEGER NOT NULL,
+        record BLOB NOT NULL
+    ) STRICT;
+    """,
 ]
 
 
