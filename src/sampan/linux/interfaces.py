@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import _socket
 import errno
+import fcntl
 import os
+import struct
 
 from sampan.linux import syscalls
 from sampan.linux.netlink import (
@@ -26,6 +28,7 @@ from sampan.linux.netlink import (
     IFLA_MTU,
     IFLA_NET_NS_FD,
     RT_SCOPE_UNIVERSE,
+    RT_TABLE_MAIN,
     RTA_GATEWAY,
     RTA_OIF,
     RTM_NEWLINK,
@@ -62,9 +65,12 @@ IFLA_BR_MCAST_SNOOPING = 23
 IFLA_IFALIAS = 20
 IFLA_VLAN_ID = 1
 RTA_DST = 1
+RT_SCOPE_NOWHERE = 255
+RTM_DELROUTE = 25
 RTM_GETADDR = 22
 RTM_GETLINK = 18
 RTM_GETROUTE = 26
+SIOCGIFHWADDR = 0x8927  # linux/sockios.h
 
 
 def set_up(name: str) -> None:
@@ -282,6 +288,21 @@ class Link:
         return bool(self.flags & IFF_UP)
 
 
+def hardware_address(name: str) -> str:
+    """The MAC of one interface, without asking for all of them; see netdevice(7).
+
+    Raises:
+        OSError: ENODEV if there is none of that name.
+    """
+    request = struct.pack("16s24x", name.encode())
+    sock = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+    try:
+        answer = fcntl.ioctl(sock.fileno(), SIOCGIFHWADDR, request)
+    finally:
+        sock.close()
+    return answer[18:24].hex(":")
+
+
 def links() -> list[Link]:
     """All interfaces of the namespace."""
     bodies = dump(Request(RTM_GETLINK, 0, IFINFO.pack(0, 0, 0, 0, 0), "list interfaces"))
@@ -340,6 +361,25 @@ def routes() -> list[tuple[str, str, int]]:
         through = _socket.inet_ntop(family, gateway) if gateway else ""
         found.append((f"{destination}/{prefix}", through, _number(values.get(RTA_OIF))))
     return found
+
+
+def delete_default_routes(*, ipv6: bool) -> None:
+    """Take the default routes of a family away, in the main table; nothing happens where none is."""
+    family = _socket.AF_INET6 if ipv6 else _socket.AF_INET
+    for destination, gateway, index in routes():
+        if destination != ("::/0" if ipv6 else "0.0.0.0/0") or not index:
+            continue
+        through = attribute(RTA_GATEWAY, _socket.inet_pton(family, gateway)) if gateway else b""
+        body = (
+            RTMSG.pack(family, 0, 0, 0, RT_TABLE_MAIN, 0, RT_SCOPE_NOWHERE, 0, 0)
+            + through
+            + attribute_u32(RTA_OIF, index)
+        )
+        try:
+            transact([Request(RTM_DELROUTE, 0, body, "delete default route")])
+        except OSError as error:
+            if error.errno != errno.ESRCH:
+                raise
 
 
 def _alias(index: int, alias: str) -> Request:
