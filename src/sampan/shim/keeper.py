@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from sampan.shim.loop import Loop
     from sampan.shim.protocol import Message
 
+# The exit code of a process whose time was up, as by timeout(1).
+TIMED_OUT = 124
 STOP_ATTEMPTS = 50
 STOP_PAUSE_S = 0.001
 
@@ -41,14 +43,17 @@ class Keeper:
     __slots__ = (
         "_container",
         "_control",
+        "_due_s",
         "_ended",
         "_helper",
+        "_killed",
         "_loop",
         "_order",
         "_pid",
         "_pidfd",
         "_report",
         "_stdio",
+        "_timed_out",
     )
 
     def __init__(
@@ -73,7 +78,8 @@ class Keeper:
         self._stdio: Stdio | None = None
         self._pid = 0
         self._pidfd = -1
-        self._ended = False
+        self._ended = self._killed = self._timed_out = False
+        self._due_s = 0.0
 
     def start(self, client: list[int]) -> bool:
         """Have the process made; False when that failed and was said.
@@ -89,6 +95,8 @@ class Keeper:
             self._control.send("failed", (), **protocol.failure_to_dict(failure))
             kill_children()
             return False
+        timeout_s = self._order.what().timeout_s
+        self._due_s = time.monotonic() + timeout_s if timeout_s else 0.0
         self._control.send("started", started={"pid": self._pid, "keeper_pid": os.getpid()})
         if self._stdio is not None:
             self._stdio.start(fds)
@@ -119,10 +127,26 @@ class Keeper:
         """Until nothing more can come, or the container has ended."""
         self._reap()  # it may have ended before its SIGCHLD was looked for
         while not self._ended or self._control.has_unsent or self._has_client():
-            self._loop.run_once()
+            self._loop.run_once(self._left_s())
         self._control.close()
         while self._stdio is not None and self._stdio.has_output:
             self._loop.run_once()
+
+    def _left_s(self) -> float | None:
+        """How long to wait for something to happen; ends the process when its time is up."""
+        if not self._due_s or self._ended:
+            return None
+        left_s = self._due_s - time.monotonic()
+        if left_s > 0:
+            return left_s
+        self._due_s, self._timed_out = 0.0, True
+        self._kill()
+        return None
+
+    def _kill(self) -> None:
+        """End the process and what it started; output is not waited for that others could still write."""
+        self._killed = True
+        kill_tree(self._pid)
 
     def _has_client(self) -> bool:
         return self._stdio is not None and bool(self._stdio.clients)
@@ -137,7 +161,7 @@ class Keeper:
             pidfd.send_signal(self._pidfd, message["number"])
         elif kind == "kill_tree":
             if not self._ended:
-                kill_tree(self._pid)
+                self._kill()
         else:
             raise ValueError(f"the keeper of an exec knows no request {kind!r}")
         return {}
@@ -169,10 +193,11 @@ class Keeper:
         if self._stdio is not None:
             self._stdio.drain()
         # Told before the client's stream ends, for the client then asks the daemon for the code.
-        self._control.send("exec_exited", exit_code=pidfd.exit_code(status))
+        code = TIMED_OUT if self._timed_out else pidfd.exit_code(status)
+        self._control.send("exec_exited", exit_code=code)
         if self._stdio is not None:
             self._stdio.finish()
-            if pidfd.ended(self._container):
+            if self._killed or pidfd.ended(self._container):
                 self._stdio.close_outputs()
 
 
@@ -188,18 +213,40 @@ def kill_children() -> None:
 
 
 def kill_tree(root: int) -> None:
-    """Kill a child of ours and its descendants: all are stopped first, so that none forks away."""
+    """Kill a child of ours, its descendants, and what is in its session: all are stopped first, so that
+    none forks away.
+
+    A process whose parent has ended is nobody's descendant any more, but in the session of `root` it stays,
+    unless it made one of its own.
+    """
     known: list[int] = []
-    fresh = [root]
+    fresh = [root, *session_members(root)]
     while fresh:
         for pid in fresh:
             kill(pid, signal.SIGSTOP)
         for pid in fresh:
             wait_stopped(pid)
         known += fresh
-        fresh = [child for pid in known for child in children(pid) if child not in known]
+        found = [child for pid in known for child in children(pid)] + session_members(root)
+        fresh = [pid for pid in dict.fromkeys(found) if pid not in known]
     for pid in reversed(known):
         kill(pid, signal.SIGKILL)
+
+
+def session_members(leader: int) -> list[int]:
+    """The other processes in the session that `leader` leads; see proc_pid_stat(5)."""
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdecimal() or int(name) == leader:
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb", buffering=0) as file:
+                fields = file.read(4096).rpartition(b") ")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[3]) == leader:
+            found.append(int(name))
+    return found
 
 
 def children(pid: int) -> list[int]:
