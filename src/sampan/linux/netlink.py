@@ -42,6 +42,7 @@ IFF_UP = 0x1
 IFLA_ADDRESS = 1
 IFLA_AF_SPEC = 26
 IFLA_BRPORT_ISOLATED = 33
+IFLA_BRPORT_MODE = 4
 IFLA_IFNAME = 3
 IFLA_INET6_ADDR_GEN_MODE = 8
 IFLA_INFO_DATA = 2
@@ -83,7 +84,8 @@ class VethEndpoint:
 
     `host_name` is the port's name on the host, `name` the interface's inside; `addresses` carry
     their prefix lengths; a gateway of `""` means no default route of that family.
-    An `isolated` port exchanges nothing with other isolated ports of its bridge.
+    An `isolated` port exchanges nothing with other isolated ports of its bridge; a `hairpin` port
+    gets back what it sent, where the bridge finds its addressee behind it.
 
     Of another `kind` than veth (`macvlan`, `ipvlan`) there is no port: the interface hangs on the
     one with the index `bridge_index`, in a `mode` of linux/if_link.h, with `kind_flags`. With
@@ -97,6 +99,7 @@ class VethEndpoint:
         "device_routes",
         "gateway",
         "gateway6",
+        "hairpin",
         "host_name",
         "isolated",
         "kind",
@@ -120,6 +123,7 @@ class VethEndpoint:
         gateway: str = "",
         gateway6: str = "",
         isolated: bool = False,
+        hairpin: bool = False,
         kind: str = "veth",
         mode: int = 0,
         kind_flags: int = 0,
@@ -135,6 +139,7 @@ class VethEndpoint:
         self.gateway = gateway
         self.gateway6 = gateway6
         self.isolated = isolated
+        self.hairpin = hairpin
         self.kind = kind
         self.mode = mode
         self.kind_flags = kind_flags
@@ -199,9 +204,9 @@ def create_veth(
     )
     what = f"create veth {endpoint.host_name} on {endpoint.bridge}"
     transact([Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, what)])
-    if endpoint.isolated:
+    if endpoint.isolated or endpoint.hairpin:
         try:
-            transact([isolate(endpoint.host_name)])
+            transact(_port_flags(endpoint))
         except OSError:
             delete_link(endpoint.host_name)
             raise
@@ -285,13 +290,25 @@ def bring_up(index: int, name: str) -> Request:
 
 def isolate(name: str) -> Request:
     """Set a flag of the bridge's port, which the message that makes the port cannot carry."""
-    port = nested(IFLA_INFO_SLAVE_DATA, attribute(IFLA_BRPORT_ISOLATED, b"\1"))
+    return _port_flag(name, IFLA_BRPORT_ISOLATED, f"isolate {name}")
+
+
+def _port_flags(endpoint: VethEndpoint) -> list[Request]:
+    name = endpoint.host_name
+    requests = [isolate(name)] if endpoint.isolated else []
+    if endpoint.hairpin:
+        requests.append(_port_flag(name, IFLA_BRPORT_MODE, f"set hairpin mode of {name}"))
+    return requests
+
+
+def _port_flag(name: str, flag: int, what: str) -> Request:
+    port = nested(IFLA_INFO_SLAVE_DATA, attribute(flag, b"\1"))
     body = (
         IFINFO.pack(0, 0, 0, 0, 0)
         + name_attribute(name)
         + nested(IFLA_LINKINFO, attribute(IFLA_INFO_SLAVE_KIND, b"bridge"), port)
     )
-    return Request(RTM_NEWLINK, 0, body, f"isolate {name}")
+    return Request(RTM_NEWLINK, 0, body, what)
 
 
 def _without_link_local(index: int, name: str) -> Request:

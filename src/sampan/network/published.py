@@ -1,0 +1,464 @@
+"""The rules behind published ports: the kernel translates, no process stands in between.
+
+    published = PublishedRules("sampan", respect_firewall=True)
+    published.open(["sampan0"])                     # takes over what a former daemon left
+    published.add([Forward("tcp", "", 8080, "172.30.0.2", 80)])
+    published.drop([…])
+
+Tables of their own, `ip sampan` and `ip6 sampan`, made when the first port is published. Who goes
+where is in maps, so a port more is two elements (60 µs) and no packet walks a list.
+
+**The host's firewall is respected**: the first packet of a connection from outside is *not* translated
+before the host's own `input` rules have seen it. It goes the way of a packet to the host itself; what
+every chain at that hook has accepted reaches our chain, the last one there, which sends a copy back in
+through a veth pair of ours (the *loop*) and drops the original. What comes in by the loop is translated,
+and with that the connection is known: its other packets go straight to the container. So a drop rule
+for the port counts, and the container sees the client's address. With `respect_firewall=False`
+packets are translated at once, before any rule of the host's `input` path, as by dockerd.
+
+Packets of the host itself are translated at the output hook, those of containers on their way in.
+Of 127.0.0.1 the container sees the bridge's address, as it does of itself by the host's address.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import socket
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sampan.linux.netlink import delete_link
+from sampan.linux.nfnetlink import (
+    NFPROTO_IPV4,
+    NFPROTO_IPV6,
+    Connection,
+    Element,
+    Message,
+    delete_element,
+    elements,
+    field,
+    has_set,
+    interface_key,
+    new_element,
+)
+from sampan.linux.nftables import Nft, NftError
+from sampan.linux.veth_loop import create_loop, route_to
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+log = logging.getLogger(__name__)
+
+PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
+# Changes with the rules below: tables of another format are replaced and not taken over.
+_FORMAT = "format1"
+_FAMILIES = {NFPROTO_IPV4: "ip", NFPROTO_IPV6: "ip6"}
+# Far enough behind everybody else at the input hook; the kernel's own last step has 2147483647.
+_LAST = 2147483646
+_LOOP_MTU = 65535  # datagrams arrive whole here, and need not be cut up again
+_LOOP_MAC = "02:42:7f:00:00:01"
+_LOOP_GATEWAY = {NFPROTO_IPV4: "169.254.0.1", NFPROTO_IPV6: "fe80::1"}
+_LOOP_ADDRESS = "169.254.0.2/32"
+_BRIDGED_TOO = "/proc/sys/net/bridge/bridge-nf-call-iptables"
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A published port: `host_address` is empty for all of the family of `address`, the container's."""
+
+    protocol: str
+    host_address: str
+    host_port: int
+    address: str
+    port: int
+
+    @property
+    def family(self) -> int:
+        return NFPROTO_IPV6 if ":" in self.address else NFPROTO_IPV4
+
+
+class PublishedRules:
+    """The published ports of one engine, in the kernel; methods block for well below a millisecond,
+    but for the first `add` and after somebody else's flush (some milliseconds).
+    """
+
+    def __init__(
+        self, table: str, *, respect_firewall: bool = True, nft: Nft | None = None
+    ) -> None:
+        self.table = table
+        self.respect_firewall = respect_firewall
+        self.warnings: list[str] = []
+        self._nft = nft or Nft()
+        self._connection = Connection()
+        self._bridges: set[str] = set()
+        self._forwards: set[Forward] = set()
+        self._inherited: set[tuple[int, str, bytes, bytes]] = set()
+        self._installed = False
+        stem = table if len(table) <= 12 else hashlib.sha256(table.encode()).hexdigest()[:10]
+        self._loop_out, self._loop_in = f"{stem}-lo", f"{stem}-li"
+
+    @property
+    def installed(self) -> bool:
+        """Whether there has been a published port."""
+        return self._installed
+
+    def open(self, bridges: Iterable[str]) -> None:
+        """Say which bridges there are, and take over the rules that a former daemon left.
+
+        Its ports go on; those that are not added again until `settle` go then.
+
+        Raises:
+            OSError: the kernel does not answer.
+        """
+        self._bridges = set(bridges)
+        if not all(has_set(family, self.table, self._format()) for family in _FAMILIES):
+            return
+        for family in _FAMILIES:
+            for name in ("exact", "anywhere"):
+                for key, data in elements(family, self.table, name):
+                    self._inherited.add((family, name, key, data))
+        self._installed = True
+        self._add_bridges(self._bridges)
+
+    def settle(self) -> None:
+        """Drop the inherited ports that nobody has claimed."""
+        left, self._inherited = self._inherited, set()
+        self._transact(
+            [
+                message
+                for family, name, key, _ in left
+                for message in self._delete(family, name, key)
+            ]
+        )
+
+    def add(self, forwards: Sequence[Forward]) -> None:
+        """Publish ports, all of them or none.
+
+        Raises:
+            OSError, NftError: the kernel refused, and why.
+        """
+        if not forwards:
+            return
+        if not self._installed:
+            self._forwards.update(forwards)
+            try:
+                self.install()
+            except (OSError, NftError):
+                self._forwards.difference_update(forwards)
+                raise
+            return
+        changes = [m for forward in forwards for m in self._adding(forward)]
+        changes += [
+            new_element(family, self.table, "self", [Element(_packed(address) * 2)])
+            for family, address in {(f.family, f.address) for f in forwards}
+        ]
+        self._connection.transact(changes)
+        self._forwards.update(forwards)
+
+    def drop(self, forwards: Iterable[Forward]) -> None:
+        """Take ports back; those that are not there are passed over."""
+        known = [forward for forward in forwards if forward in self._forwards]
+        self._forwards.difference_update(known)
+        left = {forward.address for forward in self._forwards}
+        changes = [
+            message
+            for forward in known
+            for name, key, _ in _entries(forward)
+            for message in self._delete(forward.family, name, key)
+        ]
+        changes += [
+            delete_element(family, self.table, "self", [Element(_packed(address) * 2)])
+            for family, address in {(f.family, f.address) for f in known if f.address not in left}
+        ]
+        self._transact(changes)
+
+    def add_bridge(self, bridge: str) -> None:
+        """One bridge more; idempotent."""
+        if bridge not in self._bridges:
+            self._bridges.add(bridge)
+            if self._installed:
+                self._add_bridges([bridge])
+
+    def drop_bridge(self, bridge: str) -> None:
+        """The bridge is no more; nothing happens if it was not known."""
+        if bridge not in self._bridges:
+            return
+        self._bridges.discard(bridge)
+        if self._installed:
+            self._transact(
+                [
+                    delete_element(family, self.table, name, [item])
+                    for family in _FAMILIES
+                    for name, item in _bridge_elements(bridge)
+                ]
+            )
+
+    def intact(self) -> bool:
+        """Whether the tables and the loop are still there, where they have to be."""
+        if not self._installed:
+            return True
+        if not all(has_set(family, self.table, self._format()) for family in _FAMILIES):
+            return False
+        return not self.respect_firewall or _exists(self._loop_in)
+
+    def install(self) -> None:
+        """Put everything in place, in one transaction, whatever was there of ours before.
+
+        Raises:
+            OSError, NftError: the kernel refused.
+        """
+        respectful = self.respect_firewall
+        self.warnings = []
+        try:
+            if respectful:
+                self._make_loop()
+            self._nft.run(self._text(respectful=respectful))
+        except (OSError, NftError) as error:
+            if not respectful:
+                raise
+            self.warnings = [
+                f"published ports pass by the host's firewall: the kernel lacks a part ({error})"
+            ]
+            log.warning("%s", self.warnings[0])
+            self._nft.run(self._text(respectful=False))
+        for bridge in self._bridges:
+            _route_localnet(bridge)
+        self._installed = True
+        self._inherited.clear()
+
+    def remove(self) -> None:
+        """Take everything away; nothing happens where there is nothing."""
+        for family in _FAMILIES.values():
+            self._nft.run(f"add table {family} {self.table}\ndelete table {family} {self.table}\n")
+        delete_link(self._loop_in)
+        self._installed = False
+        self._forwards.clear()
+        self.close()
+
+    def close(self) -> None:
+        """Leave the rules as they are and let go of them."""
+        self._connection.close()
+        self._nft.close()
+
+    def _format(self) -> str:
+        return f"{_FORMAT}-{'respectful' if self.respect_firewall else 'direct'}"
+
+    def _adding(self, forward: Forward) -> list[Message]:
+        family = forward.family
+        changes = []
+        for name, key, data in _entries(forward):
+            if (family, name, key, data) in self._inherited:
+                self._inherited.discard((family, name, key, data))
+                continue
+            if any((f, n, k) == (family, name, key) for f, n, k, _ in self._inherited):
+                # Another container had the port when the former daemon died.
+                self._inherited = {i for i in self._inherited if i[:3] != (family, name, key)}
+                changes += self._delete(family, name, key)
+            changes += [
+                new_element(family, self.table, name, [Element(key, data)]),
+                new_element(family, self.table, f"{name}-open", [Element(key)]),
+            ]
+        return changes
+
+    def _delete(self, family: int, name: str, key: bytes) -> list[Message]:
+        return [
+            delete_element(family, self.table, name, [Element(key)]),
+            delete_element(family, self.table, f"{name}-open", [Element(key)]),
+        ]
+
+    def _add_bridges(self, bridges: Iterable[str]) -> None:
+        self._connection.transact(
+            [
+                new_element(family, self.table, name, [item])
+                for bridge in bridges
+                for family in _FAMILIES
+                for name, item in _bridge_elements(bridge)
+            ]
+        )
+        for bridge in bridges:
+            _route_localnet(bridge)
+
+    def _transact(self, changes: list[Message]) -> None:
+        """Delete; what somebody else has flushed needs no deleting, and repairing looks after the rest."""
+        try:
+            self._connection.transact(changes)
+        except OSError as error:
+            log.debug("published ports: %s", error)
+            for change in changes:
+                with contextlib.suppress(OSError):
+                    self._connection.transact([change])
+
+    def _make_loop(self) -> None:
+        """The veth pair that takes admitted packets back in, its neighbours fixed by having no ARP."""
+        if not _exists(self._loop_in):
+            with contextlib.suppress(FileNotFoundError):
+                delete_link(self._loop_out)
+            create_loop(
+                self._loop_out,
+                self._loop_in,
+                mac=_LOOP_MAC,
+                mtu=_LOOP_MTU,
+                address=_LOOP_ADDRESS,
+            )
+        for path, value in (
+            # The clients' addresses are routed elsewhere, which is what strict filtering drops.
+            (f"ipv4/conf/{self._loop_in}/rp_filter", "2"),
+            (f"ipv4/conf/{self._loop_in}/forwarding", "1"),
+            (f"ipv4/conf/{self._loop_in}/send_redirects", "0"),
+        ):
+            _write_setting(path, value)
+        if os.path.exists(f"/proc/sys/net/ipv6/conf/{self._loop_out}"):
+            route_to(_LOOP_GATEWAY[NFPROTO_IPV6], self._loop_out)
+
+    def _text(self, *, respectful: bool) -> str:
+        return "".join(self._table_text(family, respectful) for family in _FAMILIES)
+
+    def _table_text(self, family: int, respectful: bool) -> str:
+        word, table = _FAMILIES[family], self.table
+        address = f"{'ipv4' if word == 'ip' else 'ipv6'}_addr"
+        loopback = "127.0.0.0/8" if word == "ip" else "::1"
+        translate = f"""
+                    fib daddr type != local return
+                    dnat {word} to meta l4proto . {word} daddr . th dport map @exact
+                    dnat {word} to meta l4proto . th dport map @anywhere"""
+        admission = f"""
+                chain input {{
+                    type filter hook input priority {_LAST}; policy accept;
+                    iifname "{self._loop_in}" drop
+                    ct state != new accept
+                    meta l4proto . {word} daddr . th dport @exact-open goto admit
+                    meta l4proto . th dport @anywhere-open fib daddr type local goto admit
+                }}
+                chain admit {{
+                    dup to {_LOOP_GATEWAY[family]} device "{self._loop_out}"
+                    drop
+                }}"""
+        first = "iifname != @doors return" if respectful else ""
+        return f"""
+            add table {word} {table}
+            delete table {word} {table}
+            table {word} {table} {{
+                set {self._format()} {{ type mark; }}
+                set doors {{ type ifname; {_listed(self._doors())} }}
+                set bridges {{ type ifname; {_listed(map(_quoted, self._bridges))} }}
+                set hairpin {{ type ifname . ifname;
+                    {_listed(f"{_quoted(b)} . {_quoted(b)}" for b in self._bridges)} }}
+                set self {{ type {address} . {address}; {self._listed_selves(family)} }}
+                map exact {{ type inet_proto . {address} . inet_service : {address} . inet_service;
+                    {self._listed_forwards(family, "exact")} }}
+                map anywhere {{ type inet_proto . inet_service : {address} . inet_service;
+                    {self._listed_forwards(family, "anywhere")} }}
+                set exact-open {{ type inet_proto . {address} . inet_service;
+                    {self._listed_forwards(family, "exact", keys=True)} }}
+                set anywhere-open {{ type inet_proto . inet_service;
+                    {self._listed_forwards(family, "anywhere", keys=True)} }}
+                chain guard {{
+                    type filter hook prerouting priority raw; policy accept;
+                    {word} daddr {loopback} iifname @bridges drop
+                }}
+                chain prerouting {{
+                    type nat hook prerouting priority dstnat; policy accept;
+                    {first}{translate}
+                }}
+                chain output {{
+                    type nat hook output priority -100; policy accept;{translate}
+                }}
+                chain postrouting {{
+                    type nat hook postrouting priority srcnat; policy accept;
+                    {word} saddr {loopback} oifname @bridges masquerade
+                    ct status dnat iifname . oifname @hairpin masquerade
+                    ct status dnat {word} saddr . {word} daddr @self masquerade
+                }}{admission if respectful else ""}
+            }}
+            """
+
+    def _doors(self) -> list[str]:
+        """Interfaces whose packets are translated at once."""
+        return [_quoted(name) for name in [*self._bridges, self._loop_in]]
+
+    def _listed_selves(self, family: int) -> str:
+        addresses = {f.address for f in self._forwards if f.family == family}
+        return _listed(f"{address} . {address}" for address in addresses)
+
+    def _listed_forwards(self, family: int, name: str, *, keys: bool = False) -> str:
+        found = []
+        for forward in self._forwards:
+            if forward.family != family or (name == "exact") != bool(forward.host_address):
+                continue
+            parts = [forward.protocol, forward.host_address, str(forward.host_port)]
+            key = " . ".join(part for part in parts if part)
+            found.append(key if keys else f"{key} : {forward.address} . {forward.port}")
+        return _listed(found)
+
+
+def bridged_packets_are_filtered() -> bool:
+    """Whether the kernel shows frames between ports of a bridge to the packet filter (br_netfilter).
+
+    A container that calls itself by the host's address then needs a port that sends a frame back
+    where it came from.
+    """
+    try:
+        with open(_BRIDGED_TOO, encoding="ascii") as setting:
+            return setting.read().strip() == "1"
+    except OSError:
+        return False
+
+
+def _entries(forward: Forward) -> list[tuple[str, bytes, bytes]]:
+    """(map, key, data) of the port, as the kernel keeps them."""
+    protocol = field(bytes([PROTOCOLS[forward.protocol]]))
+    port = field(struct.pack(">H", forward.host_port))
+    data = _packed(forward.address) + field(struct.pack(">H", forward.port))
+    if forward.host_address:
+        return [("exact", protocol + _packed(forward.host_address) + port, data)]
+    return [("anywhere", protocol + port, data)]
+
+
+def _packed(address: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+
+
+def _bridge_elements(bridge: str) -> list[tuple[str, Element]]:
+    key = interface_key(bridge)
+    return [
+        ("bridges", Element(key)),
+        ("doors", Element(key)),
+        ("hairpin", Element(key + key)),
+    ]
+
+
+def _listed(items: Iterable[str]) -> str:
+    text = ", ".join(sorted(items))
+    return f"elements = {{ {text} }}" if text else ""
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
+
+
+def _exists(name: str) -> bool:
+    try:
+        socket.if_nametoindex(name)
+    except OSError:
+        return False
+    return True
+
+
+def _route_localnet(bridge: str) -> None:
+    """Let answers to 127.0.0.1 come in by the bridge; the rules keep everything else for it out."""
+    _write_setting(f"ipv4/conf/{bridge}/route_localnet", "1")
+
+
+def _write_setting(path: str, value: str) -> None:
+    try:
+        fd = os.open(f"/proc/sys/net/{path}", os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # the bridge is not there (yet); or a /proc/sys without it
+    try:
+        os.write(fd, value.encode())
+    finally:
+        os.close(fd)
