@@ -159,6 +159,8 @@ def fill_in(host: HostConfig, cgroup_version: int) -> None:
     host.pids_limit = host.pids_limit or None
     if host.memory_swappiness == -1:
         host.memory_swappiness = None
+    if host.oom_kill_disable is None and cgroup_version == 1:
+        host.oom_kill_disable = False
     if host.memory and not host.memory_swap:
         host.memory_swap = 2 * host.memory
     if host.privileged:
