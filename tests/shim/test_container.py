@@ -14,7 +14,7 @@ from sampan.linux.cgroups.manager import open_cgroup
 from sampan.logs.json_file import read_log
 from sampan.shim import exit_record
 from sampan.shim.client import ShimConnection, reconnect
-from sampan.shim.protocol import CLOSED, DETACHED, ENDED
+from sampan.shim.protocol import CLOSED, DETACHED, ENDED, ExitStatus
 from shim.containers import Machine
 
 pytestmark = pytest.mark.root
@@ -25,7 +25,7 @@ def log_text(connection: ShimConnection, **options: bool) -> bytes:
 
 
 async def ended(connection: ShimConnection) -> int:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         return (await connection.exited).exit_code
 
 
@@ -62,7 +62,7 @@ async def test_exit_is_recorded_before_it_is_told(machine: Machine, script: str,
 async def test_nothing_is_left(machine: Machine) -> None:
     connection = await machine.spawn("true", streams=[])
     await ended(connection)
-    await asyncio.wait_for(connection.gone, 5)
+    await asyncio.wait_for(connection.gone, 30)
     assert not os.path.exists(connection.socket_path)
     assert not open_cgroup(connection.cgroup_path).exists()
     with pytest.raises(NotFound):
@@ -74,7 +74,7 @@ async def test_requests_after_the_end_are_no_errors(machine: Machine) -> None:
     connection = await machine.spawn("true")
     await ended(connection)
     await connection.signal(signal.SIGKILL)
-    await asyncio.wait_for(connection.gone, 5)
+    await asyncio.wait_for(connection.gone, 30)
     await connection.signal(signal.SIGKILL)
     await connection.resize(10, 10)
     with pytest.raises(Unavailable):
@@ -131,7 +131,7 @@ async def test_exit_does_not_wait_for_a_stalled_client(machine: Machine) -> None
     stalled = machine.client()
     connection = await machine.spawn("head", "-c", "2000000", "/dev/zero", streams=[stalled.stream])
     assert await ended(connection) == 0
-    await asyncio.wait_for(connection.gone, 5)
+    await asyncio.wait_for(connection.gone, 30)
     await stalled.read_all()
     assert len(stalled.streams()[0]) == 2_000_000
 
@@ -318,7 +318,7 @@ async def test_exit_without_a_daemon(machine: Machine) -> None:
     machine.connections.clear()
     gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().add_reader(shim, lambda: gone.done() or gone.set_result(None))
-    await asyncio.wait_for(gone, 10)
+    await asyncio.wait_for(gone, 30)
     asyncio.get_running_loop().remove_reader(shim)
     os.close(shim)
     record = exit_record.read(connection.directory)
@@ -364,7 +364,7 @@ async def test_killed_shim_takes_the_container_along(
     connection = await machine.spawn("sh", "-c", "sleep 60 & sleep 61", namespaces=namespaces)
     init = os.pidfd_open(connection.pid)
     os.kill(connection.shim_pid, signal.SIGKILL)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         status = await connection.exited
         await connection.gone
     assert (status.exit_code, status.error) == (137, "shim died")
@@ -378,7 +378,7 @@ async def test_killed_zygote_is_replaced(machine: Machine) -> None:
     before = await machine.spawn("sleep", "60")
     old = machine.zygote.pid
     os.kill(old, signal.SIGKILL)
-    after = await asyncio.wait_for(machine.spawn("true"), 10)
+    after = await asyncio.wait_for(machine.spawn("true"), 30)
     assert machine.zygote.pid != old
     assert machine.restarts == [signal.SIGKILL]
     assert await ended(after) == 0
@@ -393,7 +393,7 @@ async def test_zygote_killed_under_requests(machine: Machine) -> None:
     tasks = [asyncio.create_task(machine.start(request)) for request in requests]
     await asyncio.sleep(0)
     os.kill(machine.zygote.pid, signal.SIGKILL)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         connections = await asyncio.gather(*tasks)
     for connection in connections:
         assert await ended(connection) == 0
@@ -408,7 +408,7 @@ async def test_cancelled_spawn_is_killed(machine: Machine) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while exit_record.read(request.directory) is None:
             await asyncio.sleep(0.01)
 
@@ -422,4 +422,4 @@ async def test_exit_record_is_json(machine: Machine) -> None:
     connection = await machine.spawn("true")
     await ended(connection)
     data = json.loads(Path(connection.directory, "exit.json").read_text())
-    assert set(data) == {"error", "exit_code", "exited_at_ns", "oom_killed", "signal", "usage"}
+    assert set(data) == set(ExitStatus.__slots__)

@@ -89,7 +89,7 @@ def _note_missing(services: Services, lifecycle: Lifecycle, container: Container
         # A start may have been under way that had not come to listen yet: there must not be two.
         _kill_leftovers(container)
     if state.running:
-        if status is None or status.exited_at_ns < state.started_ns:
+        if status is None or not _of_noted_run(status, container):
             _kill_leftovers(container)
             status = ExitStatus(
                 exit_code=UNKNOWN_EXIT,
@@ -97,13 +97,27 @@ def _note_missing(services: Services, lifecycle: Lifecycle, container: Container
                 error="the container's shim died while no daemon was running",
             )
         lifecycle.note_end(container, status)
-    elif status is not None and status.exited_at_ns > max(state.finished_ns, state.started_ns):
+    elif status is not None and not _of_noted_run(status, container):
         # It was started and ended before the former daemon could note either.
-        state.started_ns = state.started_ns or status.exited_at_ns
+        state.started_ns = status.started_at_ns or status.exited_at_ns
         container.move(Event.STARTED)
         lifecycle.note_end(container, status)
     else:
         services.networking.disconnect(container)  # of a start that came to nothing
+
+
+def _of_noted_run(status: ExitStatus, container: Container) -> bool:
+    """Whether this is the end of the run whose start is in the database.
+
+    By the start's time, which is the run's name; by the clock, which may have been set, only for shims
+    of a Sampan that did not write it.
+    """
+    state = container.state
+    if status.started_at_ns:
+        return status.started_at_ns == state.started_ns
+    if state.running:
+        return status.exited_at_ns >= state.started_ns
+    return status.exited_at_ns <= max(state.finished_ns, state.started_ns)
 
 
 def _kill_leftovers(container: Container) -> None:

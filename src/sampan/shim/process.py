@@ -234,7 +234,7 @@ class Shim:
 
     def _container_ended(self, status: int, usage: Any) -> None:
         ended_at_ns = time.time_ns()
-        assert self._stdio is not None
+        assert self._stdio is not None and self._started is not None
         if self._order.cgroup_path:
             self._cgroup = open_cgroup(self._order.cgroup_path)
         if self._cgroup is not None and not self._order.own_pid_namespace:
@@ -245,6 +245,7 @@ class Shim:
             exit_code=pidfd.exit_code(status),
             signal=os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
             exited_at_ns=ended_at_ns,
+            started_at_ns=self._started.started_at_ns,
             usage={
                 "cpu_ns": int((usage.ru_utime + usage.ru_stime) * 1e9),
                 "peak_memory_bytes": usage.ru_maxrss * 1024,

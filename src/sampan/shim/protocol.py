@@ -308,12 +308,21 @@ class ExitStatus(Value):
     """How the container ended; also the content of exit.json.
 
     `exit_code` is as a shell counts (128 + signal), `exited_at_ns` nanoseconds since 1970; `signal`
-    is what killed it, 0 when it exited. `usage` has `peak_memory_bytes`, `cpu_ns`, `read_bytes`,
+    is what killed it, 0 when it exited. `started_at_ns` is that of `Started` and says which run it was, 0 when
+    nobody knows: times cannot, since clocks are set. `usage` has `peak_memory_bytes`, `cpu_ns`, `read_bytes`,
     `write_bytes` and `oom_kills`, as far as the kernel told. `error` is for the user, empty when the
     process ended by itself.
     """
 
-    __slots__ = ("error", "exit_code", "exited_at_ns", "oom_killed", "signal", "usage")
+    __slots__ = (
+        "error",
+        "exit_code",
+        "exited_at_ns",
+        "oom_killed",
+        "signal",
+        "started_at_ns",
+        "usage",
+    )
 
     def __init__(
         self,
@@ -324,8 +333,10 @@ class ExitStatus(Value):
         error: str = "",
         usage: Mapping[str, int] | None = None,
         signal: int = 0,
+        started_at_ns: int = 0,
     ) -> None:
         self.signal = signal
+        self.started_at_ns = started_at_ns
         self.exit_code = exit_code
         self.exited_at_ns = exited_at_ns
         self.oom_killed = oom_killed
