@@ -21,7 +21,7 @@ async def api(tmp_path: Any) -> AsyncIterator[Api]:
     loop = asyncio.get_running_loop()
     listening = await loop.create_unix_server(server.protocol_factory(), path)
     async with ClientSession(
-        connector=UnixConnector(path), timeout=ClientTimeout(total=20)
+        connector=UnixConnector(path), timeout=ClientTimeout(total=60)
     ) as session:
         yield Api(path=path, engine=engine, session=session)
     listening.close()

@@ -116,7 +116,7 @@ class Served:
         self.engine.containers.all = {self.container.id: self.container}
         reader, writer = await asyncio.open_unix_connection(self.path)
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 writer.write(request)
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = re.search(rb"Content-Length: ([0-9]+)", head)

@@ -29,7 +29,7 @@ async def test_nothing_is_missed_after_the_head(api: Api) -> None:
     for number in range(20):
         async with api.session.get("http://d/events") as stream:
             api.engine.events.emit("container", "create", str(number), {})
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 assert json.loads(await stream.content.readline())["Actor"]["ID"] == str(number)
 
 
@@ -56,7 +56,7 @@ async def test_a_client_that_leaves_is_unsubscribed(api: Api) -> None:
     await reader.readuntil(b"\r\n\r\n")
     assert api.engine.events.listeners == 1
     writer.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while api.engine.events.listeners:
             await asyncio.sleep(0.001)
 

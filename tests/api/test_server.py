@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import io
 import random
+from pathlib import Path
 
 import pytest
 
-from api.fakes import Api
+from api.fakes import Api, FakeEngine
+from sampan.api import server
+from sampan.api.application import docker_api
 
 JSON = {"Content-Type": "application/json"}
 
@@ -179,10 +182,31 @@ async def test_noise(api: Api, seed: int, caplog: pytest.LogCaptureFixture) -> N
             writer.write(b"".join(chance.choices(PIECES, k=chance.randrange(1, 12))))
             await asyncio.sleep(0)
         writer.write_eof()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             answer = await reader.read()
         assert b"Traceback" not in answer
         assert b" 500 " not in answer
         writer.close()
     assert (await api.ask("GET", "/_ping"))[0] == 200
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_open_streams_do_not_hold_up_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor do connections without a request."""
+    monkeypatch.setattr(server, "CLOSE_TIMEOUT_S", 3600.0)
+    made = docker_api(FakeEngine())  # type: ignore[arg-type]
+    path = str(tmp_path / "api.sock")
+    listening = await asyncio.get_running_loop().create_unix_server(made.protocol_factory(), path)
+    stream, stream_writer = await asyncio.open_unix_connection(path)
+    idle, idle_writer = await asyncio.open_unix_connection(path)
+    stream_writer.write(b"GET /events HTTP/1.1\r\nHost: d\r\n\r\n")
+    assert (await stream.readline()).startswith(b"HTTP/1.1 200")
+    listening.close()
+    async with asyncio.timeout(30):
+        await made.close()
+        await stream.read()
+        assert await idle.read() == b""
+    for writer in (stream_writer, idle_writer):
+        writer.close()

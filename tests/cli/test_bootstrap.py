@@ -174,7 +174,7 @@ def test_nothing_is_left_however_it_ends(making: Making, tmp_path: Path, number:
     wait_for(lambda: hang.exists() and hang.read_text().endswith("\n"), "the tool to be at work")
     assert making.left() != []
     os.killpg(command.pid, number) if number == signal.SIGINT else command.send_signal(number)
-    out, _ = command.communicate(timeout=20)
+    out, _ = command.communicate(timeout=60)
     assert out == b"" and command.returncode != 0
     wait_for(lambda: not making.left(), "the directory to be removed")
     work = str(making.work).encode()
@@ -205,7 +205,7 @@ def test_the_keeper_killed(making: Making, tmp_path: Path) -> None:
     with open(f"/proc/{command.pid}/task/{command.pid}/children") as file:
         keeper = int(file.read().split()[0])
     os.kill(keeper, signal.SIGKILL)
-    _, err = command.communicate(timeout=20)
+    _, err = command.communicate(timeout=60)
     assert command.returncode == 1 and b"the process that watched it is gone" in err
     assert making.left() != []
     making("debian:bookworm", "-q")

@@ -168,7 +168,7 @@ def test_a_run_outlives_the_engine(machine: Machine) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == b"up\n"
     os.kill(machine.pid(), signal.SIGKILL)
-    out, err = process.communicate(b"this\n", timeout=30)
+    out, err = process.communicate(b"this\n", timeout=60)
     assert (process.returncode, out) == (9, b"got this\n"), err
     assert b"starting one" in err
 
@@ -219,7 +219,7 @@ def test_entering_stays_within_the_limits(machine: Machine) -> None:
         assert inside == own
     finally:
         process.terminate()
-        assert process.wait(timeout=20) == 128 + signal.SIGTERM
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
         process.stdout.close()
     machine("pause", "cc")
     paused = machine("enter", "cc", "true", check=False)
@@ -266,7 +266,7 @@ def test_entering_leaves_the_callers_terminal_alone(machine: Machine) -> None:
     )  # fmt: skip
     output = b""
     try:
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=60) == 0
         os.set_blocking(master, False)
         with contextlib.suppress(BlockingIOError):
             while data := os.read(master, 4096):

@@ -117,7 +117,7 @@ def test_signals_are_passed_on(cli: DockerCLI, unused_name: str, number: signal.
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     process.send_signal(number)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=60)
     assert (process.returncode, out) == (3, b"got it\n")
 
 
@@ -127,7 +127,7 @@ def test_signals_stay_here_without_the_proxy(cli: DockerCLI, unused_name: str) -
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == -signal.SIGTERM
     assert cli("inspect", "-f", "{{.State.Running}}", unused_name).line == "true"
     cli("rm", "-f", unused_name)
@@ -140,7 +140,7 @@ def test_attach_takes_output_and_status(cli: DockerCLI, unused_name: str) -> Non
     process = cli.background("attach", unused_name)
     wait_for(lambda: "attach" in cli("events", "--since", "1m", "--until", "0s", "-f", f"container={unused_name}").out, "the attach event")  # fmt: skip
     cli("kill", "-s", "TERM", unused_name)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=60)
     assert (process.returncode, out) == (6, b"bye\n")
     cli("rm", unused_name)
 

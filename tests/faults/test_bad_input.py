@@ -102,7 +102,7 @@ def rss_mib(pid: int) -> int:
     ],
 )
 def test_no_http(engine: SampanEngine, text: bytes) -> None:
-    with engine.connect(timeout_s=10) as connection:
+    with engine.connect(timeout_s=30) as connection:
         connection.sock.sendall(text)
         connection.sock.shutdown(socket.SHUT_WR)
         data = b"".join(connection.rest())

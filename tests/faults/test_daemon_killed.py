@@ -159,8 +159,8 @@ def test_attach_exec_wait_stop_work_again(own_sampan: SampanEngine) -> None:
         assert following.stdout is not None
         assert following.stdout.readline() == b"ready\n"
         docker("stop", "box")
-        assert waiting.wait(timeout=10) == 0
-        assert following.wait(timeout=10) == 0
+        assert waiting.wait(timeout=60) == 0
+        assert following.wait(timeout=60) == 0
     finally:
         for process in (waiting, following):
             process.kill()

@@ -27,7 +27,7 @@ def proxy(registry: Registry) -> Iterator[FaultyProxy]:
 
 
 def get(address: str, path: str) -> tuple[http.client.HTTPResponse, bytes]:
-    connection = http.client.HTTPConnection(address, timeout=10)
+    connection = http.client.HTTPConnection(address, timeout=30)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -89,7 +89,7 @@ def test_a_client_certificate_can_be_asked_for(
     with Registry(f"{tmp_path}/r", certificates=certificates, client_needed=True) as registry:
         put_image(registry, "app", "1", [layer(10)])
         context = ssl.create_default_context(cafile=certificates.ca)
-        connection = http.client.HTTPSConnection(registry.address, timeout=10, context=context)
+        connection = http.client.HTTPSConnection(registry.address, timeout=30, context=context)
         with pytest.raises(ssl.SSLError):
             connection.request("GET", "/v2/")
             connection.getresponse()

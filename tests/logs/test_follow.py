@@ -25,7 +25,7 @@ class Reader:
                 self._news.notify_all()
 
     async def has(self, text: bytes) -> None:
-        async with asyncio.timeout(5), self._news:
+        async with asyncio.timeout(30), self._news:
             await self._news.wait_for(lambda: self.text.endswith(text))
 
 
@@ -107,6 +107,6 @@ async def test_until_ends_it(path: str) -> None:
     writer = JSONFileWriter(path, {})
     reader = Reader(path, until_ns=1)
     writer.write("stdout", b"too late\n")
-    await asyncio.wait_for(reader.task, 5)
+    await asyncio.wait_for(reader.task, 30)
     writer.close()
     assert reader.text == b""

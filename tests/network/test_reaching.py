@@ -54,8 +54,8 @@ def test_udp_answers_come_back_through_masquerading(world: World, bridge: MakeBr
     with container.entered():
         client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with server, client:
-        server.settimeout(3)
-        client.settimeout(3)
+        server.settimeout(30)
+        client.settimeout(30)
         server.bind((INTERNET_ADDRESS, 0))
         client.sendto(b"question", server.getsockname())
         question, peer = server.recvfrom(100)
@@ -71,7 +71,7 @@ def test_the_outside_does_not_reach_a_container(world: World, bridge: MakeBridge
     server = world.server(container, address_of(network, "c"))
     with world.internet.entered():
         subprocess.run(
-            ["ip", "route", "add", network.subnet, "via", HOST_ADDRESS], check=True, timeout=5
+            ["ip", "route", "add", network.subnet, "via", HOST_ADDRESS], check=True, timeout=60
         )
     with pytest.raises(TimeoutError):
         reach(server, world.internet, timeout_s=0.3)
@@ -114,7 +114,7 @@ def test_without_masquerading_the_own_address_is_seen(world: World, bridge: Make
     outside = world.server(world.internet, INTERNET_ADDRESS)
     with world.internet.entered():
         subprocess.run(
-            ["ip", "route", "add", network.subnet, "via", HOST_ADDRESS], check=True, timeout=5
+            ["ip", "route", "add", network.subnet, "via", HOST_ADDRESS], check=True, timeout=60
         )
     assert reach(outside, container) == address_of(network, "c")
 
@@ -161,7 +161,7 @@ async def test_a_reloaded_firewall_is_mended_by_itself(world: World, bridge: Mak
     with world.host.entered():
         network.watch(asyncio.get_running_loop())
         world.run("nft", "flush ruleset; add table inet mine")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while "masquerade" not in world.run("nft", "list", "ruleset"):
                 await asyncio.sleep(0.01)
         assert reach(outside, container) == HOST_ADDRESS
@@ -177,7 +177,7 @@ async def test_a_firewall_switched_on_later_is_noticed(world: World, bridge: Mak
     with world.host.entered():
         network.watch(asyncio.get_running_loop())
         world.run("iptables-nft", "-P", "FORWARD", "DROP")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while "-i sampan0" not in world.run("iptables-nft", "-S", "FORWARD"):
                 await asyncio.sleep(0.01)
         assert reach(outside, container) == HOST_ADDRESS

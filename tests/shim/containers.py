@@ -169,7 +169,7 @@ async def until_ended(pidfd: int) -> None:
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().add_reader(pidfd, lambda: ended.done() or ended.set_result(None))
     try:
-        await asyncio.wait_for(ended, 5)
+        await asyncio.wait_for(ended, 30)
     finally:
         asyncio.get_running_loop().remove_reader(pidfd)
         os.close(pidfd)
@@ -188,13 +188,13 @@ class FakeClient:
 
     async def ended(self) -> str:
         """What the shim says of the stream's end."""
-        return await asyncio.wait_for(self._end, 10)
+        return await asyncio.wait_for(self._end, 30)
 
     async def send(self, data: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self.sock, data)
 
     async def read_until(self, text: bytes) -> bytearray:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while text not in self.data:
                 chunk = await asyncio.get_running_loop().sock_recv(self.sock, 1 << 20)
                 assert chunk, f"the stream ended before {text!r}: {self.data!r}"
@@ -202,7 +202,7 @@ class FakeClient:
         return self.data
 
     async def read_all(self) -> bytearray:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while chunk := await asyncio.get_running_loop().sock_recv(self.sock, 1 << 20):
                 self.data += chunk
         return self.data

@@ -32,7 +32,7 @@ async def run(
 
 
 async def code(handle: ExecHandle) -> int:
-    return await asyncio.wait_for(handle.exited, 10)
+    return await asyncio.wait_for(handle.exited, 30)
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ async def test_kill_tree(machine: Machine, container: ShimConnection) -> None:
     await client.read_until(b"up\n")
     await handle.kill_tree()
     assert await code(handle) == 137
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while living(container.pid) or living(container.shim_pid) != [container.pid]:
             await asyncio.sleep(0.005)
 
@@ -299,7 +299,7 @@ async def test_after_the_shims_death(machine: Machine, container: ShimConnection
     handle = await run(machine, container, client, "sleep", "1000")
     os.kill(container.shim_pid, signal.SIGKILL)
     assert await code(handle) == 137
-    await asyncio.wait_for(container.gone, 10)
+    await asyncio.wait_for(container.gone, 30)
     with pytest.raises(Unavailable):
         await run(machine, container, machine.client(), "true")
 
@@ -330,7 +330,7 @@ async def test_nothing_piles_up_in_the_shim(machine: Machine, container: ShimCon
     before = open_files()
     for _ in range(10):
         await round_trip()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (
             keepers() or open_files() > before
         ):  # a stream's end is told just before its socket is closed

@@ -31,7 +31,7 @@ def stamp() -> tuple[int, Any]:
 async def test_of_a_container(machine: Machine) -> None:
     before = stamp()
     connection = await machine.spawn("sh", "-c", SCRIPT)
-    status = await asyncio.wait_for(connection.exited, 10)
+    status = await asyncio.wait_for(connection.exited, 30)
     assert status.exit_code == 7
     assert stamp() == before
 
@@ -42,5 +42,5 @@ async def test_of_an_exec_that_nobody_watches(machine: Machine) -> None:
     process = oci_config(("sh", "-c", SCRIPT))["process"]
     request = ExecRequest(id="exec-null", process=process)
     handle = await machine.zygote.exec(container, request)
-    assert await asyncio.wait_for(handle.exited, 10) == 7
+    assert await asyncio.wait_for(handle.exited, 30) == 7
     assert stamp() == before

@@ -25,7 +25,7 @@ def expect_all_accounted(engine: SampanEngine) -> dict[str, Any]:
         return not problems
 
     try:
-        wait_for(is_clean, "every byte to have an owner", timeout_s=20)
+        wait_for(is_clean, "every byte to have an owner", timeout_s=60)
     except AssertionError as error:
         raise AssertionError(f"{error}:\n" + "\n".join(problems)) from None
     account: dict[str, Any] = engine.get("/system/df/account").json

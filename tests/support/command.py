@@ -113,7 +113,7 @@ class Terminal:
     def type(self, data: str | bytes) -> None:
         os.write(self.master, data.encode() if isinstance(data, str) else data)
 
-    def resize_until(self, rows: int, columns: int, text: str, *, timeout_s: float = 15.0) -> None:
+    def resize_until(self, rows: int, columns: int, text: str, *, timeout_s: float = 45.0) -> None:
         """Resize, and say so again until `text` is printed: a client may not listen for it yet."""
         self.resize(rows, columns)
         deadline = time.monotonic() + timeout_s
@@ -124,7 +124,7 @@ class Terminal:
                 os.killpg(self.process.pid, signal.SIGWINCH)
         self.expect(text)
 
-    def expect(self, text: str, *, timeout_s: float = 15.0) -> str:
+    def expect(self, text: str, *, timeout_s: float = 45.0) -> str:
         """Read until `text` has been printed; forget and return all up to its end."""
         needle = text.encode()
         deadline = time.monotonic() + timeout_s
@@ -136,7 +136,7 @@ class Terminal:
         seen, _, self.screen = self.screen.partition(needle)
         return (seen + needle).decode(errors="replace")
 
-    def wait(self, *, timeout_s: float = 15.0) -> int:
+    def wait(self, *, timeout_s: float = 45.0) -> int:
         """Read until the command has ended; return its exit code."""
         deadline = time.monotonic() + timeout_s
         while self._read(deadline):

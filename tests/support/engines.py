@@ -25,7 +25,7 @@ from support.rootfs import rootfs_tar
 from support.waiting import wait_for
 
 IMAGE = "busybox:test"
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 
 
 class Engine:
@@ -101,7 +101,7 @@ class Engine:
             self.process.wait()
             self.process = None
 
-    def terminate(self, *, timeout_s: float = 20.0) -> int:
+    def terminate(self, *, timeout_s: float = 60.0) -> int:
         """End the daemon with SIGTERM; return its exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
@@ -151,7 +151,7 @@ class Engine:
 
     # -- clients -------------------------------------------------------------------------------
 
-    def connect(self, *, timeout_s: float = 30.0) -> Connection:
+    def connect(self, *, timeout_s: float = 60.0) -> Connection:
         return Connection(self.socket, timeout_s=timeout_s)
 
     def request(self, method: str, path: str, **options: Any) -> Answer:
@@ -307,4 +307,4 @@ def remove_cgroups(name: str) -> None:
         return not cgroups_named(name)
 
     with contextlib.suppress(AssertionError):
-        wait_for(gone, f"the cgroups {name} to be empty", timeout_s=5)
+        wait_for(gone, f"the cgroups {name} to be empty", timeout_s=20)

@@ -176,11 +176,11 @@ class FaultyProxy:
         """How many requests of this method had `path` in their path."""
         return len(self._of(path, method))
 
-    def wait_sent(self, size: int, path: str = "", *, timeout_s: float = 20.0) -> None:
+    def wait_sent(self, size: int, path: str = "", *, timeout_s: float = 60.0) -> None:
         """Wait until that many bytes of answers have gone out."""
         wait_for(lambda: self.sent(path) >= size, f"{size} bytes to be sent", timeout_s=timeout_s)
 
-    def wait_received(self, size: int, path: str = "", *, timeout_s: float = 20.0) -> None:
+    def wait_received(self, size: int, path: str = "", *, timeout_s: float = 60.0) -> None:
         """Wait until that many bytes of requests have come in."""
         wait_for(lambda: self.received(path) >= size, f"{size} bytes to come", timeout_s=timeout_s)
 
@@ -322,8 +322,16 @@ def _handler(owner: FaultyProxy) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", str(len(fault.body)))
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(fault.body)
-                record.sent += len(fault.body)
+                self._send(fault.body, record)
+
+        def _send(self, piece: bytes, record: Request) -> None:
+            """Counted first: whoever has the last byte finds all of them counted."""
+            record.sent += len(piece)
+            try:
+                self.wfile.write(piece)
+            except OSError:
+                record.sent -= len(piece)
+                raise
 
         def _forwarded(
             self,
@@ -391,8 +399,7 @@ def _handler(owner: FaultyProxy) -> type[BaseHTTPRequestHandler]:
             if self.command == "HEAD" or answer.status in (204, 304):
                 return
             for piece in _pieces(answer, record, fault):
-                self.wfile.write(piece)
-                record.sent += len(piece)
+                self._send(piece, record)
             if isinstance(fault, Cut):
                 if fault.reset:
                     _reset_on_close(self.connection)

@@ -37,7 +37,7 @@ class Answer:
 class Connection:
     """One connection to an engine; `with` closes it."""
 
-    def __init__(self, path: str, *, timeout_s: float = 30.0) -> None:
+    def __init__(self, path: str, *, timeout_s: float = 60.0) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(timeout_s)
         try:

@@ -73,13 +73,13 @@ def listen(address: str, port: int = 0) -> socket.socket:
     """A TCP server in the current namespace."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     server = socket.socket(family)
-    server.settimeout(5)
+    server.settimeout(30)
     server.bind((address, port))
     server.listen()
     return server
 
 
-def reach(server: socket.socket, client: NetworkNamespace, timeout_s: float = 3) -> str:
+def reach(server: socket.socket, client: NetworkNamespace, timeout_s: float = 20) -> str:
     """Connect from `client` to the server, exchange a byte; returns the address the server saw.
 
     Raises:
@@ -99,7 +99,7 @@ def reach(server: socket.socket, client: NetworkNamespace, timeout_s: float = 3)
         return str(peer[0])
 
 
-def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 5) -> None:
+def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 30) -> None:
     """Ask until it is so; for changes the kernel makes in its own time and tells nobody about."""
     until = time.monotonic() + timeout_s
     while not condition():

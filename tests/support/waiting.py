@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_for(condition: Callable[[], T], what: str, *, timeout_s: float = 10.0) -> T:
+def wait_for(condition: Callable[[], T], what: str, *, timeout_s: float = 30.0) -> T:
     """Return the first true value of `condition`, asked again and again.
 
     Raises:

@@ -127,7 +127,7 @@ def test_ends_with_the_container(docker: DockerCLI, box: str) -> None:
     try:
         wait_for(lambda: docker("top", box).out.count("sleep 600") == 2, "the exec to run")
         docker("kill", box)
-        assert process.wait(timeout=10) == 137
+        assert process.wait(timeout=60) == 137
     finally:
         process.kill()
         process.communicate()

@@ -71,7 +71,7 @@ def test_starting(target: Engine, docker: DockerCLI, unused_name: str) -> None:
         assert docker("ps", "--format", "{{.Status}}").line.endswith(" (health: starting)")
     # API 1.44 has an interval of its own for this period.
     if docker.path.endswith("/usr/bin/docker") or target.name == "dockerd":
-        wait_for(lambda: health(target, unused_name)["Log"], "a check", timeout_s=15)
+        wait_for(lambda: health(target, unused_name)["Log"], "a check", timeout_s=45)
     found = health(target, unused_name)
     assert (found["Status"], found["FailingStreak"]) == ("starting", 0)
     assert docker("ps", "-q", "--filter", "health=starting").out

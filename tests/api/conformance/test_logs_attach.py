@@ -48,7 +48,7 @@ def test_follow_ends_with_the_container(docker: DockerCLI, unused_name: str) -> 
         assert process.stdout.readline() == b"one\n"
         docker("exec", unused_name, "touch", "/go")
         assert process.stdout.readline() == b"two\n"
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=60) == 0
     finally:
         process.kill()
         process.communicate()
@@ -131,7 +131,7 @@ def test_attach_sees_what_comes_after(docker: DockerCLI, unused_name: str) -> No
         process.stdin.write(b"hello\n")
         process.stdin.flush()
         assert process.stdout.readline() == b"got hello\n"
-        assert process.wait(timeout=10) == 3
+        assert process.wait(timeout=60) == 3
     finally:
         process.kill()
         process.communicate()
@@ -152,7 +152,7 @@ def test_attach_proxies_signals(target: Engine, docker: DockerCLI, unused_name: 
     try:
         wait_for(attached, "the command to be attached")
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10) in (11, 130)  # 28 says what happened to itself
+        assert process.wait(timeout=60) in (11, 130)  # 28 says what happened to itself
         assert docker("wait", unused_name).line == "11"
     finally:
         process.kill()

@@ -79,6 +79,6 @@ def test_anything_is_read(value: str) -> None:
 
 @pytest.mark.parametrize("unit", [", ", '\\"', "a=b,", "a ", '"', "=", 'a="\\', "\t", "a"])
 def test_a_long_value_takes_no_long_time(unit: str) -> None:
-    started = time.monotonic()
+    started = time.thread_time()
     parse_challenges(["Bearer " + unit * 100_000])
-    assert time.monotonic() - started < 1.0
+    assert time.thread_time() - started < 1.0
