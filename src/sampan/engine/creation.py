@@ -75,7 +75,7 @@ class Creation:
             record = self._record(identity, chosen, config, host_config, networking, image)
             if terms is not NONE:
                 record.terms = terms
-                record.deadline = boot_clock.after(terms.ttl_ns) if terms.ttl_ns else None
+                record.deadline = boot_clock.after_or_never(terms.ttl_ns)
             made = await self._make_volumes(record, image)
             self._make(record, image)
         except OSError as error:
@@ -159,7 +159,7 @@ class Creation:
             image_reference=reference,
             path=command[0],
             args=command[1:],
-            endpoints=planned_endpoints(mode),
+            endpoints=planned_endpoints(mode, networking.endpoints_config if networking else None),
             mounts=mounts,
             hostname=hostname,
             cgroup_path=f"{parent if parent.startswith('/') else '/' + parent}/{identity}",

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from sampan.engine.container import Container, Endpoint
+from sampan.engine.endpoint_wishes import (
+    NOTHING,
+    addresses_of,
+    attach,
+    choose_routes,
+    name_interfaces,
+    name_it,
+    noted,
+    wish_for,
+)
 from sampan.engine.model import EndpointConfig
-from sampan.errors import Conflict, InvalidArgument, NotFound, SampanError, Unsupported
+from sampan.errors import Conflict, InvalidArgument, NotFound, SampanError
 from sampan.linux.netlink import VethEndpoint
 from sampan.network import files, inspect
 from sampan.network.bridge import BridgeNetwork
@@ -46,11 +56,14 @@ class EndpointWatcher(Protocol):
     def rerouted(self, container: Container) -> None:
         """The network that its default route leads through has changed while it runs."""
 
+    def renamed(self, container: Container) -> None:
+        """The names that it is found by have changed: `Attachment.dns_names`."""
+
 
 class Networking:
-    """Attaches containers to the networks that there are: bridge, host, none, another's.
+    """Attaches containers to the networks that there are; which those are is `networks.Networks`'.
 
-    `find` looks up the container of `container:REF`.
+    `networks` is by name. `find` looks up the container of `container:REF`.
     """
 
     def __init__(self, bridge: BridgeNetwork, find: Callable[[str], Container]) -> None:
@@ -58,8 +71,37 @@ class Networking:
         self.networks: dict[str, Network] = {
             network.name: network for network in (bridge, host_network(), none_network())
         }
+        self._names = {network.id: network.name for network in self.networks.values()}
         self._find = find
         self.watchers: list[EndpointWatcher] = []
+
+    def add(self, network: Network) -> None:
+        """One network more."""
+        self.networks[network.name] = network
+        self._names[network.id] = network.name
+
+    def drop(self, network: Network) -> None:
+        """It is no more; nothing happens if it was not known."""
+        self.networks.pop(network.name, None)
+        self._names.pop(network.id, None)
+
+    def network(self, reference: str) -> Network:
+        """The network of that ID, name or unique beginning of an ID.
+
+        Raises:
+            NotFound: there is none; InvalidArgument: there are several; dockerd's texts.
+        """
+        name = self._names.get(reference, reference)
+        if (found := self.networks.get(name)) is not None:
+            return found
+        names = [name for identity, name in self._names.items() if identity.startswith(reference)]
+        if len(names) > 1:
+            raise InvalidArgument(
+                f"network {reference} is ambiguous ({len(names)} matches found based on ID prefix)"
+            )
+        if not names or not reference:
+            raise NotFound(f"network {reference} not found")
+        return self.networks[names[0]]
 
     def attachments(self, container: Container) -> list[tuple[Network, Attachment]]:
         """The networks that the container is in, in the order of its interfaces."""
@@ -78,90 +120,106 @@ class Networking:
         return normalised_mode(container.host_config.network_mode)
 
     def connect(self, container: Container) -> list[VethEndpoint]:
-        """Give the container its addresses; the runtime makes the interfaces.
+        """Give the container its places in all its networks; the runtime makes the interfaces.
 
         A network that does not exist is noticed here and not at create, as in dockerd: clients
-        take a 404 of create for a missing image.
+        take a 404 of create for a missing image. When it raises, `disconnect` is still to be called.
 
         Raises:
             NotFound: there is no such network.
             Unavailable: no address is left.
             InvalidArgument, Conflict: a MAC or address that cannot be had.
+            SampanError: a watcher refused.
         """
         mode = self.mode(container)
-        container.record.endpoints = {}
+        record = container.record
         if mode.startswith("container:"):
+            record.endpoints = {}
             return []
-        network = self.networks.get(mode)
-        if network is None:
-            raise NotFound(f"network {mode} not found")
-        self._check_others(container, network.name)
-        wanted = _configured(container, network.name)
-        if wanted is not None:
-            _check_wishes(wanted, network.name)
-        mac = container.config.mac_address or (wanted.mac_address if wanted else "")
-        attachment = network.attach(container.id, mac=mac or None)
-        container.record.endpoints = {network.name: _endpoint(attachment)}
-        return [attachment.endpoint] if attachment.endpoint else []
+        networks = [self.network(name) for name in list(record.endpoints) or [mode]]
+        check_together(mode, [network.name for network in networks])
+        record.endpoints = {network.name: Endpoint(network=network.name) for network in networks}
+        joined = [(network, attach(container, network)) for network in networks]
+        name_interfaces(container, joined, set())
+        choose_routes(container, joined)
+        record.endpoints = {network.name: noted(attachment) for network, attachment in joined}
+        for network, attachment in joined:
+            self.tell_attached(container, network, attachment)
+        return [attachment.endpoint for _, attachment in joined if attachment.endpoint]
 
-    def _check_others(self, container: Container, joined: str) -> None:
-        """Refuse wishes for networks that the container does not join.
-
-        Raises:
-            NotFound: there is no such network; dockerd's text.
-            Unsupported: more networks than one.
-        """
-        known = {joined, container.host_config.network_mode, "default"}
-        for name in container.record.networking.endpoints_config or {}:
-            if name in known:
-                continue
-            if name in self.networks:
-                raise Unsupported(
-                    f"a second network is not built yet: {name} beside {joined}",
-                    hint="name it with --network alone",
-                )
-            raise NotFound(f"network {name} not found")
+    def tell_attached(self, container: Container, network: Network, attachment: Attachment) -> None:
+        """Tell the watchers of a new place; what one of them raises goes on."""
+        for watcher in self.watchers:
+            watcher.attached(container, network, attachment, adopted=False)
 
     def adopt(self, container: Container) -> None:
-        """Take note of the addresses of a container that ran before this daemon did."""
-        for name, endpoint in container.record.endpoints.items():
-            if name == BRIDGE:
-                self._adopt_address(container, endpoint)
-            elif name in self.networks and not self.networks[name].attachment(container.id):
-                self.networks[name].attach(container.id)
+        """Take note of the places of a container that ran before this daemon did.
 
-    def _adopt_address(self, container: Container, endpoint: Endpoint) -> None:
-        """One that cannot be had is no reason for the engine not to come up: the container has it."""
-        if not endpoint.address:
-            return
-        try:
-            self.bridge.adopt(
-                container.id,
-                f"{endpoint.address}/{endpoint.prefix_length}",
-                endpoint.mac_address,
-                endpoint_id=endpoint.endpoint_id,
-            )
-        except SampanError as error:
-            log.error("container %s: its address: %s", container.id, error)
+        One that cannot be had is no reason for the engine not to come up: the container has it.
+        """
+        joined = []
+        for name, endpoint in container.record.endpoints.items():
+            network = self.networks.get(name)
+            if network is None or network.attachment(container.id):
+                continue
+            if name not in (HOST, NONE) and not addresses_of(endpoint):
+                continue
+            try:
+                attachment = network.adopt(
+                    container.id,
+                    addresses_of(endpoint),
+                    endpoint.mac_address,
+                    endpoint_id=endpoint.endpoint_id or None,
+                    host_name=endpoint.host_port,
+                    interface=endpoint.interface or "eth0",
+                )
+            except SampanError as error:
+                log.error("container %s: its place in network %s: %s", container.id, name, error)
+                continue
+            name_it(container, network, attachment)
+            joined.append((network, attachment))
+        choose_routes(container, joined)
+        for network, attachment in joined:
+            for watcher in self.watchers:
+                try:
+                    watcher.attached(container, network, attachment, adopted=True)
+                except SampanError as error:
+                    log.error("container %s in network %s: %s", container.id, network.name, error)
 
     def disconnect(self, container: Container) -> None:
         """Take the addresses back. Idempotent."""
-        for network in self.networks.values():
-            network.release(container.id)
+        for network, attachment in self.attachments(container):
+            self.release(container, network, attachment)
         container.record.endpoints = {
             name: Endpoint(network=name, network_id=endpoint.network_id)
             for name, endpoint in container.record.endpoints.items()
         }
 
+    def release(self, container: Container, network: Network, attachment: Attachment) -> None:
+        """Take one place back, and tell the watchers."""
+        for watcher in self.watchers:
+            watcher.detached(container, network, attachment)
+        network.release(container.id)
+
+    def renamed(self, container: Container) -> None:
+        """The container has another name: tell those who know it by name."""
+        attachments = self.attachments(container)
+        for network, attachment in attachments:
+            name_it(container, network, attachment)
+        if attachments:
+            for watcher in self.watchers:
+                watcher.renamed(container)
+
     def settings(self, container: Container) -> dict[str, Any]:
         """Docker's `NetworkSettings` of the container."""
         networks = {}
         for name, endpoint in self._places(container).items():
-            wanted = _configured(container, name)
+            network = self.networks.get(name)
+            wanted = wish_for(container, network) if network else NOTHING
             networks[name] = inspect.endpoint_settings(
-                self.networks[name].attachment(container.id) if name in self.networks else None,
+                network.attachment(container.id) if network else None,
                 network_id=endpoint.network_id,
-                configured=msgspec.to_builtins(wanted) if wanted else None,
+                configured=msgspec.to_builtins(wanted) if wanted is not NOTHING else None,
             )
         pid = container.state.pid
         return inspect.network_settings(
@@ -238,49 +296,40 @@ def normalised_mode(mode: str) -> str:
     return BRIDGE if mode in ("", "default") else mode
 
 
-def planned_endpoints(mode: str) -> dict[str, Endpoint]:
-    """The networks of a container that has not been started."""
-    return {} if mode.startswith("container:") else {mode: Endpoint(network=mode)}
+def planned_endpoints(
+    mode: str, wishes: Mapping[str, EndpointConfig | None] | None = None
+) -> dict[str, Endpoint]:
+    """The networks of a container that has not been started, that of its mode first.
+
+    A client that names others and leaves the mode to the engine does not want the default, too.
+    """
+    if mode.startswith("container:"):
+        return {}
+    names = [BRIDGE if name == "default" else name for name in wishes or {}]
+    if mode != BRIDGE or not names:
+        names.insert(0, mode)
+    elif BRIDGE in names:
+        names.insert(0, BRIDGE)
+    return {name: Endpoint(network=name) for name in names}
 
 
-def _configured(container: Container, network: str) -> EndpointConfig | None:
-    """What the user set for a network; clients name the default one as they do in NetworkMode."""
-    asked = container.record.networking.endpoints_config or {}
-    return asked.get(network) or asked.get(container.host_config.network_mode)
-
-
-def _check_wishes(wanted: EndpointConfig, network: str) -> None:
-    """Refuse what the networks that there are do not do; dockerd passes over the last two in silence.
+def check_together(mode: str, names: Sequence[str]) -> None:
+    """Refuse networks that a container cannot be in at once; dockerd's texts.
 
     Raises:
-        InvalidArgument: dockerd's texts.
-        Unsupported: links and options of drivers.
+        InvalidArgument: host or none beside others.
     """
-    if wanted.aliases:
+    if len(names) < 2:
+        return
+    if HOST in names or mode == HOST:
         raise InvalidArgument(
-            "network-scoped alias is supported only for containers in user defined networks"
+            "container cannot be disconnected from host network or connected to host network"
         )
-    addresses = wanted.ipam_config
-    if addresses and (addresses.ipv4_address or addresses.ipv6_address or addresses.link_local_ips):
+    if NONE in names:
         raise InvalidArgument(
-            "user specified IP address is supported on user defined networks only"
+            "container cannot be connected to multiple networks with one of the networks in "
+            "private (none) mode"
         )
-    for name, value in (("Links", wanted.links), ("DriverOpts", wanted.driver_opts)):
-        if value:
-            raise Unsupported(f"EndpointsConfig.{network}.{name} is not built yet")
-
-
-def _endpoint(attachment: Attachment) -> Endpoint:
-    endpoint = Endpoint(
-        network=attachment.network_name,
-        network_id=attachment.network_id,
-        endpoint_id=attachment.endpoint_id,
-    )
-    if (veth := attachment.endpoint) is not None:
-        endpoint.address, _, prefix = veth.addresses[0].partition("/")
-        endpoint.prefix_length = int(prefix)
-        endpoint.gateway, endpoint.mac_address = veth.gateway, veth.mac
-    return endpoint
 
 
 def _write_own_files(container: Container, mode: str, bridge: BridgeNetwork) -> None:

@@ -42,6 +42,7 @@ class Attachment:
         "links",
         "network_id",
         "network_name",
+        "routed_by_device",
     )
 
     def __init__(
@@ -60,6 +61,7 @@ class Attachment:
         self.endpoint_id = endpoint_id or new_id()
         self.gateway = endpoint.gateway if endpoint else ""
         self.gateway6 = endpoint.gateway6 if endpoint else ""
+        self.routed_by_device = bool(endpoint and endpoint.device_routes)
         self.aliases: tuple[str, ...] = ()
         self.dns_names: tuple[str, ...] = ()
         self.links: tuple[tuple[str, str], ...] = ()

@@ -40,13 +40,13 @@ def endpoint_settings(
         "GwPriority": asked.get("GwPriority") or 0,
         "NetworkID": attachment.network_id if attachment else network_id,
         "EndpointID": attachment.endpoint_id if attachment else "",
-        "Gateway": endpoint.gateway if endpoint else "",
+        "Gateway": attachment.gateway if attachment else "",
         "IPAddress": address,
         "IPPrefixLen": prefix,
-        "IPv6Gateway": endpoint.gateway6 if endpoint else "",
+        "IPv6Gateway": attachment.gateway6 if attachment else "",
         "GlobalIPv6Address": address6,
         "GlobalIPv6PrefixLen": prefix6,
-        "DNSNames": None,
+        "DNSNames": list(attachment.dns_names) or None if attachment else None,
     }
 
 
