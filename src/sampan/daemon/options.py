@@ -11,11 +11,12 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NoReturn
 
 import sampan
 from sampan.engine.options import HISTORY_BYTES, HISTORY_LINES, EngineOptions
+from sampan.engine.preset import Preset
 from sampan.errors import InvalidArgument
 from sampan.images.distribution.settings import (
     RegistrySettings,
@@ -65,6 +66,7 @@ class Options:
     labels: tuple[str, ...] = ()
     init: bool = False
     ulimits: tuple[tuple[str, int, int], ...] = ()
+    preset: Preset = field(default_factory=Preset)
     trace_start: bool = False
     registries: RegistrySettings = field(default_factory=RegistrySettings)
     disk_budget_bytes: int = 0
@@ -93,10 +95,9 @@ class Options:
             firewall_table=self.firewall_table,
             cgroup_parent=self.cgroup_parent,
             debug=self.debug,
-            init=self.init,
             trace_start=self.trace_start,
             labels=self.labels,
-            default_ulimits=self.ulimits,
+            preset=replace(self.preset, init=self.init, ulimits=self.ulimits),
             disk_budget_bytes=self.disk_budget_bytes,
             registries=self.registries,
             event_limits=self.events,

@@ -40,6 +40,7 @@ class Bundles:
             NotFound, Conflict: a container whose namespace is to be joined is not there or not running.
         """
         record, options = container.record, self._services.options
+        preset = self._services.preset()
         config = spec.oci_config(record, self._surroundings(container, mount_sources))
         trace.mark("config")
         profile = self._services.profiles.of(record)
@@ -64,7 +65,7 @@ class Bundles:
             terminal=record.config.tty,
             open_stdin=record.config.open_stdin,
             stdin_once=record.config.stdin_once,
-            reaper=options.init if record.host_config.init is None else record.host_config.init,
+            reaper=preset.init if record.host_config.init is None else record.host_config.init,
             log_driver=container.log_driver,
             log_path=container.log_path,
             log_options=driver_options(record),
@@ -92,7 +93,7 @@ class Bundles:
             apparmor=container.record.apparmor_profile,
             files=services.networking.write_files(container),
             namespace_paths=paths,
-            default_ulimits=services.options.default_ulimits,
+            default_ulimits=services.preset().ulimits,
             mount_sources=mount_sources,
         )
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from sampan.engine import boot_clock, sharing
+from sampan.engine import boot_clock, preset, sharing
 from sampan.engine.container import BoundMount, Container, Record
 from sampan.engine.health_probes import take_wishes
 from sampan.engine.leases import LABEL
@@ -67,6 +67,7 @@ class Creation:
         identity = container_id()
         chosen = checked_name(name) if name else random_name(self._registry)
         take_wishes(config, host_config)
+        preset.apply(host_config, self._services.preset())
         warnings = check_request(config, host_config, self._machine)
         image = self._images.resolve_for(config.image, platform)
         self._registry.reserve(chosen, identity)

@@ -27,6 +27,7 @@ from sampan.engine.leases import Leases
 from sampan.engine.networking import Networking
 from sampan.engine.options import EngineOptions
 from sampan.engine.post_mortem import History
+from sampan.engine.preset import LivePreset
 from sampan.engine.recovery import recover
 from sampan.engine.registry import Registry
 from sampan.engine.registry_config import registry_fields
@@ -74,6 +75,7 @@ class Engine:
         self.registry_settings = registry_settings
         self.events = services.events
         self.history = services.history
+        self.preset = services.preset
         self.networking = services.networking
         self.images = images
         self.volumes = services.volumes
@@ -176,6 +178,7 @@ class Engine:
             zygote=zygote,
             cgroup_version=system.cgroup_version,
             apparmor=system.apparmor,
+            preset=LivePreset(options.preset),
             history=History(
                 PostMortems(database, options.history_limits),
                 registry,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from sampan.engine.preset import Preset
 from sampan.images.distribution.settings import RegistrySettings
 from sampan.state.events import Limits
 
@@ -16,10 +17,10 @@ HISTORY_LINES = 20
 class EngineOptions:
     """Where the engine keeps things, and dockerd's options that are the engine's business.
 
-    `default_ulimits` are (name, soft, hard). `bip` is the default bridge's address with its prefix
+    `preset` is what containers get where nobody says otherwise. `bip` is the default bridge's address with its prefix
     length, empty to pick a free one. `firewall_table` names the engine's own
-    nftables table, empty for one named after the bridge. `registries` can change while the engine
-    runs (`Engine.registry_settings`). `event_limits` and `history_limits` say how much is kept of
+    nftables table, empty for one named after the bridge. `registries` and `preset` can change while
+    the engine runs (`Engine.registry_settings`, `Engine.preset`). `event_limits` and `history_limits` say how much is kept of
     events and of how containers ended, with how many last lines of output (`history_lines`).
     """
 
@@ -30,11 +31,10 @@ class EngineOptions:
     firewall_table: str = ""
     cgroup_parent: str = "/sampan"
     debug: bool = False
-    init: bool = False
     trace_start: bool = False
     disk_budget_bytes: int = 0
     labels: Sequence[str] = ()
-    default_ulimits: Sequence[tuple[str, int, int]] = ()
+    preset: Preset = field(default_factory=Preset)
     registries: RegistrySettings = field(default_factory=RegistrySettings)
     event_limits: Limits = field(default_factory=Limits)
     history_limits: Limits = field(default_factory=lambda: Limits(size_bytes=HISTORY_BYTES))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sampan.engine.networking import Networking
     from sampan.engine.options import EngineOptions
     from sampan.engine.post_mortem import History
+    from sampan.engine.preset import LivePreset
     from sampan.engine.registry import Registry
     from sampan.engine.seccomp import Profiles
     from sampan.engine.volumes import Volumes
@@ -34,6 +35,7 @@ class Services:
     cgroup_version: int
     apparmor: AppArmor
     history: History
+    preset: LivePreset
     leases: Leases
 
     def socket_path(self, container_id: str) -> str:
