@@ -56,7 +56,6 @@ NAMES: tuple[str, ...] = (
 _BITS: dict[str, int] = {name: 1 << number for number, name in enumerate(NAMES)}
 CAP_SYS_ADMIN = _BITS["CAP_SYS_ADMIN"]
 CAP_SYS_PTRACE = _BITS["CAP_SYS_PTRACE"]
-CAP_SYS_PTRACE = _BITS["CAP_SYS_PTRACE"]
 
 
 def mask(names: Iterable[str]) -> int:

@@ -69,8 +69,6 @@ IO_PRIORITY_CLASSES: dict[str, int] = {
 _IOPRIO_WHO_PROCESS = 1
 _IOPRIO_CLASS_SHIFT = 13
 
-# linux/mempolicy.h
-
 # linux/personality.h
 PERSONALITIES: dict[str, int] = {"LINUX": 0x0000, "LINUX32": 0x0008}
 

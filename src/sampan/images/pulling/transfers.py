@@ -28,6 +28,7 @@ from sampan.images.distribution.interface import BlobStream, Repository
 from sampan.images.distribution.settings import RegistrySettings
 from sampan.images.progress import Meter, Progress
 from sampan.images.pulling.growing import Growing, Reader
+from sampan.images.retrying import count_down, delay_s
 from sampan.images.shared import Job, Jobs, ended
 from sampan.images.slots import Slots
 from sampan.oci.descriptor import Descriptor
@@ -42,8 +43,6 @@ _FRUIT = 1 << 16
 """An attempt that brought less counts as a failed one."""
 _ANEW_MAX = 2
 """How often a blob whose parts do not fit is fetched from the start again."""
-_RETRY_AFTER_MAX_S = 600
-_DELAY_MAX_S = 20
 
 
 class Transfer(Job):
@@ -134,7 +133,8 @@ class Transfer(Job):
                 fruitless = 0 if brought >= _FRUIT else fruitless + 1
                 if fruitless >= self._downloads.attempts:
                     raise Temporary(f"layer {self.label}: {error.message}") from error
-                await self._pause(_delay(fruitless, error))
+                wait_s = delay_s(fruitless, error)
+                await count_down(wait_s, self.label, self.tell, second_s=self._downloads.second)
                 self._in_parts = True
 
     async def _attempt(self) -> None:
@@ -167,13 +167,6 @@ class Transfer(Job):
         if self._meter.due(final=received == self.descriptor.size):
             size = self.descriptor.size
             self.tell(progress.bar("Downloading", self.label, received, size))
-
-    async def _pause(self, seconds: int) -> None:
-        """Count down to the next attempt, as docker does."""
-        for left in range(seconds, 0, -1):
-            plural = "" if left == 1 else "s"
-            self.tell(progress.step(f"Retrying in {left} second{plural}", self.label))
-            await asyncio.sleep(self._downloads.second)
 
     # -- Threads ----------------------------------------------------------------------------------
 
@@ -293,7 +286,7 @@ class Downloads:
             except Temporary as error:
                 if attempt >= self.attempts:
                     raise
-                await asyncio.sleep(_delay(attempt, error) * self.second)
+                await asyncio.sleep(delay_s(attempt, error) * self.second)
         raise AssertionError("the loop ends by itself")
 
 
@@ -323,16 +316,3 @@ async def finished(
 
 async def _in_thread(work: Callable[[], int]) -> int:
     return await finished(asyncio.get_running_loop().run_in_executor(None, work))
-
-
-def _delay(fruitless: int, error: Temporary) -> int:
-    """Seconds until the next attempt: the registry's wish, else 1, 2, 4, … 20.
-
-    Raises:
-        Temporary: the registry asks for more patience than a pull has.
-    """
-    if error.retry_after is None:
-        return min(1 << max(0, fruitless - 1), _DELAY_MAX_S)
-    if error.retry_after > _RETRY_AFTER_MAX_S:
-        raise error
-    return max(1, round(error.retry_after))
