@@ -31,6 +31,7 @@ from sampan.engine.preset import LivePreset
 from sampan.engine.recovery import recover
 from sampan.engine.registry import Registry
 from sampan.engine.registry_config import registry_fields
+from sampan.engine.resolver import Resolver
 from sampan.engine.seccomp import Profiles
 from sampan.engine.services import Services
 from sampan.engine.space import DiskSpace
@@ -82,6 +83,10 @@ class Engine:
         self.containers = containers
         self.execs = Execs(services, containers.lifecycle)
         self.health_checks = HealthChecks(services.registry, containers.lifecycle, self.execs)
+        self.resolver = Resolver(options.exec_root, services.networking, services.registry)
+        services.networking.watchers.append(self.resolver)
+        services.networking.asks_resolver = self.resolver.serves
+        containers.lifecycle.watchers.append(self.resolver)
         containers.lifecycle.watchers.append(self.health_checks)
         self.unhealthy = Unhealthy(services.registry, containers.lifecycle)
         containers.lifecycle.watchers.append(self.unhealthy)
@@ -122,6 +127,7 @@ class Engine:
             for warning in engine.networking.bridge.warnings:
                 log.warning("bridge network: %s", warning)
             ended = await recover(engine._services, engine.containers.lifecycle)
+            engine.resolver.client.open()
             await asyncio.to_thread(engine.volumes.tidy)
         except BaseException:
             database.close()
@@ -223,6 +229,7 @@ class Engine:
         await self.containers.deadlines.close()
         await self.health_checks.close()
         await self.unhealthy.close()
+        self.resolver.client.close()
         await self.containers.lifecycle.close()
         await self.history.close()
         await self._zygote.stop()

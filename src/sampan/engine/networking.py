@@ -74,6 +74,15 @@ class Networking:
         self._names = {network.id: network.name for network in self.networks.values()}
         self._find = find
         self.watchers: list[EndpointWatcher] = []
+        # Whether a container asks the embedded resolver.
+        self.asks_resolver: Callable[[Container], bool] = lambda _: False
+
+    def name_of(self, container_id: str) -> str:
+        """The name of a container, empty when there is none."""
+        try:
+            return self._find(container_id).name
+        except NotFound:
+            return ""
 
     def add(self, network: Network) -> None:
         """One network more."""
@@ -102,6 +111,10 @@ class Networking:
         if not names or not reference:
             raise NotFound(f"network {reference} not found")
         return self.networks[names[0]]
+
+    def is_in(self, container: Container, network: Network) -> bool:
+        """Whether the container has a place in the network now."""
+        return network.attachment(container.id) is not None
 
     def attachments(self, container: Container) -> list[tuple[Network, Attachment]]:
         """The networks that the container is in, in the order of its interfaces."""
@@ -283,12 +296,20 @@ class Networking:
         if kind == "container":
             directory = self.running(reference, container).directory
         else:
-            _write_own_files(container, mode, self.bridge)
+            _write_own_files(container, mode, self.bridge, embedded=self.asks_resolver(container))
         return [
             (f"{directory}/resolv.conf", "/etc/resolv.conf"),
             (f"{directory}/hostname", "/etc/hostname"),
             (f"{directory}/hosts", "/etc/hosts"),
         ]
+
+    def use_resolver(self, container: Container) -> None:
+        """Name the embedded resolver in the resolv.conf of a container that runs; not in one that was edited."""
+        path = f"{container.directory}/resolv.conf"
+        with open(path, encoding="utf-8", errors="replace") as file:
+            present = file.read()
+        if present == _resolv_conf(container, embedded=False):
+            write_file(path, _resolv_conf(container, embedded=True).encode())
 
 
 def normalised_mode(mode: str) -> str:
@@ -332,22 +353,39 @@ def check_together(mode: str, names: Sequence[str]) -> None:
         )
 
 
-def _write_own_files(container: Container, mode: str, bridge: BridgeNetwork) -> None:
-    host, record = container.host_config, container.record
+def _resolv_conf(container: Container, *, embedded: bool) -> str:
+    """The resolv.conf of a container with a network namespace of its own."""
+    host = container.host_config
     dns, search, options = host.dns or (), host.dns_search or (), host.dns_options or ()
+    if embedded:
+        return files.embedded_resolv_conf_text(search=search, options=options)
+    return files.resolv_conf_text(servers=dns, search=search, options=options)
+
+
+def _write_own_files(
+    container: Container, mode: str, bridge: BridgeNetwork, *, embedded: bool
+) -> None:
+    host, record = container.host_config, container.record
     extra = host.extra_hosts or ()
     if mode == HOST:
         hosts = files.host_mode_hosts_text(extra_hosts=extra, host_gateway=bridge.gateway)
-        resolv_conf = files.host_mode_resolv_conf_text(servers=dns, search=search, options=options)
+        resolv_conf = files.host_mode_resolv_conf_text(
+            servers=host.dns or (), search=host.dns_search or (), options=host.dns_options or ()
+        )
     else:
         hosts = files.hosts_text(
             hostname=record.hostname,
             domainname=record.config.domainname,
-            addresses=[e.address for e in record.endpoints.values() if e.address],
+            addresses=[
+                address
+                for endpoint in record.endpoints.values()
+                for address in (endpoint.address, endpoint.ipv6_address)
+                if address
+            ],
             extra_hosts=extra,
             host_gateway=bridge.gateway,
         )
-        resolv_conf = files.resolv_conf_text(servers=dns, search=search, options=options)
+        resolv_conf = _resolv_conf(container, embedded=embedded)
     for name, text in (
         ("hosts", hosts),
         ("hostname", files.hostname_text(record.hostname)),

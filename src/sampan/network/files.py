@@ -21,6 +21,7 @@ HOST_HOSTS = "/etc/hosts"
 HOST_RESOLV_CONF = "/etc/resolv.conf"
 RESOLVED_RESOLV_CONF = "/run/systemd/resolve/resolv.conf"
 RESOLVED_STUB = "127.0.0.53"
+EMBEDDED_RESOLVER = "127.0.0.11"
 HOST_GATEWAY = "host-gateway"
 
 _HOSTS_HEAD = """\
@@ -81,10 +82,15 @@ def hosts_text(
         InvalidArgument: a malformed extra host, in dockerd's words.
     """
     lines = [_HOSTS_HEAD, *_extra_lines(extra_hosts, host_gateway)]
+    lines += [own_line(hostname, domainname, address) for address in addresses]
+    return "".join(lines)
+
+
+def own_line(hostname: str, domainname: str, address: str) -> str:
+    """The line of `/etc/hosts` for one of the container's own addresses."""
     full = f"{hostname}.{domainname}" if domainname else hostname
     names = f"{full} {hostname.partition('.')[0]}" if "." in full else full
-    lines += [f"{address.partition('/')[0]}\t{names}\n" for address in addresses]
-    return "".join(lines)
+    return f"{address.partition('/')[0]}\t{names}\n"
 
 
 def host_mode_hosts_text(*, extra_hosts: Sequence[str] = (), host_gateway: str = "") -> str:
@@ -122,6 +128,19 @@ def resolv_conf_text(
     if not _servers(kept):
         kept += "".join(f"nameserver {server}\n" for server in _FALLBACK)
     return kept
+
+
+def embedded_resolv_conf_text(*, search: Sequence[str] = (), options: Sequence[str] = ()) -> str:
+    """`/etc/resolv.conf` of a container that asks the embedded resolver.
+
+    The servers that were given or are the machine's are asked by that. Names without a dot are
+    asked for as they are, unless `options` say otherwise.
+    """
+    host = _host_resolv_conf.text()
+    chosen = list(options or _words(host, "options"))
+    if not any(option.startswith("ndots:") for option in chosen):
+        chosen.append("ndots:0")
+    return _build([EMBEDDED_RESOLVER], search or _words(host, "search"), chosen)
 
 
 def host_mode_resolv_conf_text(

@@ -80,10 +80,15 @@ class ShimConnection(Conversation):
             raise self._unavailable()
         return self._pidfd
 
-    def take_sockets(self) -> list[int]:
-        """The sockets that the start brought (`ShimRequest.resolver`), the caller's from here; once."""
-        taken, self._sockets = self._sockets, []
-        return taken
+    @property
+    def sockets(self) -> tuple[int, ...]:
+        """The sockets that the start brought (`ShimRequest.resolver`), ours still; until `drop_sockets`."""
+        return tuple(self._sockets)
+
+    def drop_sockets(self) -> None:
+        """Close them: the resolver has them."""
+        sockets, self._sockets = self._sockets, []
+        protocol.close_all(sockets)
 
     def exec_order(self, request: ExecRequest) -> tuple[ExecOrder, int]:
         """The order for a further process in this container, and the container's pidfd, ours still.
@@ -193,7 +198,7 @@ class ShimConnection(Conversation):
         fd, self._pidfd = self._pidfd, -1
         if fd >= 0:
             os.close(fd)
-        protocol.close_all(self.take_sockets())
+        self.drop_sockets()
 
     async def _bury(self) -> None:
         """The shim died without a word: end what is left of the container, then say so.
