@@ -133,6 +133,7 @@ class Lifecycle:
             )
             request = self._bundles.prepare(container, trace, bound)
             request.endpoints = [endpoint.to_dict() for endpoint in endpoints]
+            request.resolver = networking.asks_resolver(container)
             streams, container.parked = container.parked, []
             trace.mark("request")
             return await self._services.zygote.spawn(request, streams)
