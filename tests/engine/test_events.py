@@ -220,3 +220,18 @@ async def test_who_asked() -> None:
     await asyncio.create_task(request())
     found = [event.by async for event in bus.subscribe(since_ns=0, until_ns=time.time_ns())]
     assert found == [client, client, None]
+
+
+def test_what_a_former_daemon_told_last(tmp_path: Path) -> None:
+    """Of a start and an end, the one that came last; nothing of the daemon's own."""
+    former = EventBus(EventLog(str(tmp_path)))
+    for identity, actions in {"a": ("start", "die"), "b": ("die", "start", "kill"), "c": ("create",)}.items():  # fmt: skip
+        for action in actions:
+            former.emit("container", action, identity, {})
+    former.close()
+    bus = EventBus(EventLog(str(tmp_path)))
+    bus.emit("container", "start", "a", {})
+    assert [bus.last_told(identity) for identity in "abcd"] == ["die", "start", "", ""]
+    bus.forget_former()
+    assert bus.last_told("a") == ""
+    bus.close()

@@ -79,6 +79,8 @@ class EventBus:
         self._unwritten: deque[tuple[Event, bytes]] = deque(maxlen=KEPT_EVENTS)
         self._listeners: set[asyncio.Event] = set()
         self._closed = False
+        self._opened_at = self._last
+        self._former: dict[str, str] | None = None
 
     @property
     def listeners(self) -> int:
@@ -165,6 +167,34 @@ class EventBus:
         except OSError:
             return
         log.info("events are written again")
+
+    def last_told(self, id: str) -> str:
+        """Whether a former daemon told last of a container's start or of its end (`start`, `die`), of late;
+        empty for neither.
+
+        Reads what it wrote last from the disk, at the first call; `forget_former` lets go of that.
+        """
+        if self._former is None:
+            self._former = {
+                event.id: event.action
+                for event in self._of_former()
+                if event.type == "container" and event.action in ("start", "die")
+            }
+        return self._former.get(id, "")
+
+    def forget_former(self) -> None:
+        """Nobody asks for `last_told` any more."""
+        self._former = {}
+
+    def _of_former(self) -> Iterator[Event]:
+        """The last events of the daemon before this one."""
+        if self._disk is None:
+            return
+        place: Place | None = self._disk.place_of(max(0, self._opened_at - KEPT_EVENTS))
+        while place is not None:
+            lines, place = self._disk.read(place)
+            for line in lines:
+                yield from (e for e in _decoded(line, 0) if e.number <= self._opened_at)
 
     # Listening
 

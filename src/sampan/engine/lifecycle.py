@@ -157,11 +157,11 @@ class Lifecycle:
         container.last_signal = None
         state.health = health.begun(container.config, state.health)
         self.watch(container, shim)
-        self._services.registry.save(container)
         for endpoint in container.record.endpoints.values():
             self.emit_network(container, "connect", endpoint.network, endpoint.network_id)
         self._services.volumes.started(container)
         self.emit(container, "start")
+        self._services.registry.save(container)  # told first, see note_end
         self.tell_running(container)
 
     def _start_failed(self, container: Container, failure: SampanError) -> None:
@@ -213,8 +213,8 @@ class Lifecycle:
         if container.host_config.auto_remove and not coming_back:
             self._own(self._remove_with_rm(container))
 
-    def note_end(self, container: Container, status: ExitStatus) -> None:
-        """Record how the container ended and tell all who wait."""
+    def note_end(self, container: Container, status: ExitStatus, *, told: bool = False) -> None:
+        """Record how the container ended and tell all who wait; `told`: but not as an event once more."""
         state = container.state
         started_ns = state.started_ns
         state.pid, state.exit_code = 0, status.exit_code
@@ -229,10 +229,15 @@ class Lifecycle:
             container.move(Event.ENDED)
         networks = list(container.record.endpoints.values())
         self._services.networking.disconnect(container)
+        # Told first: a daemon that is killed in between leaves the next one to note the end, which sees
+        # that it was told.
+        if not told:
+            if status.oom_killed:
+                self.emit(container, "oom")
+            self.emit(
+                container, "die", exitCode=str(status.exit_code), execDuration=str(int(ran_s))
+            )
         self._services.registry.save(container)
-        if status.oom_killed:
-            self.emit(container, "oom")
-        self.emit(container, "die", exitCode=str(status.exit_code), execDuration=str(int(ran_s)))
         for endpoint in networks:
             self.emit_network(container, "disconnect", endpoint.network, endpoint.network_id)
         self._services.volumes.ended(container)
@@ -530,15 +535,15 @@ class Lifecycle:
         self, container: Container, action: str, network: str, network_id: str
     ) -> None:
         """The event of a network that a container joined or left."""
-        kind = network if network in ("host", "none") else "bridge"
+        known = self._services.networking.networks.get(network)
         self._services.events.emit(
             "network",
             action,
-            network_id or network,
+            network_id or (known.id if known else network),
             {
                 "container": container.id,
                 "name": network,
-                "type": "null" if kind == "none" else kind,
+                "type": known.driver if known else "bridge",
             },
         )
 

@@ -37,6 +37,7 @@ async def recover(services: Services, lifecycle: Lifecycle) -> list[Container]:
         *(_find(services, lifecycle, containers[identity]) for identity in containers),
         *(_end_stray(services, identity) for identity in listening - containers.keys()),
     )
+    services.events.forget_former()
     _sweep(services, set(containers))
     return [
         container
@@ -65,6 +66,8 @@ def _adopt(
         container.move(Event.STARTED)
         state.error, state.finished_ns = "", 0
         state.health = health.begun(container.config, state.health)
+        if _last_told(services, container) != "start":
+            lifecycle.emit(container, "start")
     state.pid, state.started_ns = shim.pid, shim.started_at_ns
     cgroup = open_cgroup(container.record.cgroup_path)
     if held_still.forget(container):
@@ -96,14 +99,21 @@ def _note_missing(services: Services, lifecycle: Lifecycle, container: Container
                 exited_at_ns=time.time_ns(),
                 error="the container's shim died while no daemon was running",
             )
-        lifecycle.note_end(container, status)
+        lifecycle.note_end(container, status, told=_last_told(services, container) == "die")
     elif status is not None and not _of_noted_run(status, container):
         # It was started and ended before the former daemon could note either.
         state.started_ns = status.started_at_ns or status.exited_at_ns
         container.move(Event.STARTED)
+        if _last_told(services, container) != "start":
+            lifecycle.emit(container, "start")
         lifecycle.note_end(container, status)
     else:
         services.networking.disconnect(container)  # of a start that came to nothing
+
+
+def _last_told(services: Services, container: Container) -> str:
+    """Whether listeners heard last of its start or of its end; a daemon tells first and notes then."""
+    return services.events.last_told(container.id)
 
 
 def _of_noted_run(status: ExitStatus, container: Container) -> bool:
