@@ -53,11 +53,13 @@ class SubnetPlan:
 
     def pool(self, *, has_gateway: bool = True) -> AddressPool[Any]:
         """The addresses that are handed out."""
+        subnet = self.network
+        nobody = ip_interface(f"{subnet.network_address}/{subnet.prefixlen}")
         return AddressPool(
-            self.interface,
+            self.interface if self.gateway else nobody,
             within=ip_network(self.ip_range) if self.ip_range else None,
             kept=[address for _, address in self.kept],
-            has_gateway=has_gateway,
+            has_gateway=has_gateway and bool(self.gateway),
         )
 
     def document(self) -> dict[str, Any]:

@@ -24,13 +24,13 @@ from sampan.network.rules import BridgeRules
 from sampan.network.segments import Segments
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from sampan.network.addressing import SubnetPlan
     from sampan.network.driver import Attachment
     from sampan.network.machine import Machine
 
-ALIAS = "sampan network "  # with the network's ID: a bridge that we made and may delete
+ALIAS = "sampan network "  # with owner and ID: a bridge that we made and may delete
 _BRIDGE = "com.docker.network.bridge."
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False", ""})
@@ -89,7 +89,8 @@ def parse_options(options: Mapping[str, str], *, internal: bool, ipv6: bool) -> 
 
 
 class UserBridge(AddressedNetwork):
-    """A bridge network; see the module. `created` and labels are the engine's business."""
+    """A bridge network; see the module. Labels are the engine's business; `owner` is its ID, by which
+    it finds bridges that it made and then died."""
 
     driver = "bridge"
 
@@ -101,8 +102,10 @@ class UserBridge(AddressedNetwork):
         options: BridgeOptions,
         *,
         internal: bool = False,
+        owner: str = "",
     ) -> None:
         super().__init__(name, network_id)
+        self._alias = f"{ALIAS}{owner} {network_id}"
         self.plans = tuple(plans)
         self.options = options
         self.internal = internal
@@ -182,7 +185,7 @@ class UserBridge(AddressedNetwork):
                 self.bridge,
                 mac=self._mac(),
                 mtu=self.mtu,
-                alias=f"{ALIAS}{self.id}",
+                alias=self._alias,
                 addresses=wanted,
             )
         else:
@@ -198,7 +201,7 @@ class UserBridge(AddressedNetwork):
         """A bridge that is there: ours of a former daemon, or the user's own."""
         if link.kind != "bridge":
             raise Conflict(f"interface {self.bridge} exists and is not a bridge")
-        self._ours = link.alias == f"{ALIAS}{self.id}"
+        self._ours = link.alias == self._alias
         self._index = link.index
         for text in wanted:
             if text not in machine.addresses.get(link.index, ()):
@@ -249,6 +252,16 @@ class UserBridge(AddressedNetwork):
     def describe(self) -> dict[str, Any]:
         """The driver; what was asked for is the engine's to show."""
         return {"Driver": self.driver}
+
+
+def stray_bridges(machine: Machine, owner: str, known: Collection[str]) -> list[str]:
+    """The names of bridges that this engine made for networks that are none."""
+    prefix = f"{ALIAS}{owner} "
+    return [
+        link.name
+        for link in machine.links
+        if link.alias.startswith(prefix) and link.alias.removeprefix(prefix) not in known
+    ]
 
 
 def enable_forwarding6() -> None:
