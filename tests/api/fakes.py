@@ -378,6 +378,7 @@ class FakeEngine:
         self.images = FakeImages()
         self.networking = FakeNetworking()
         self.stats = self.volumes = self.usage = self.space = self.history = Nothing()
+        self.leases = self.lease_members = Nothing()
 
     def info(self) -> dict[str, Any]:
         return {"ID": "x", "KernelMemory": False, "ContainerdCommit": {"ID": "", "Expected": ""}}

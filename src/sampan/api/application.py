@@ -14,6 +14,7 @@ from sampan.api.routes.files import CopyRequest, FileRoutes
 from sampan.api.routes.history import HistoryRoutes
 from sampan.api.routes.image_transfer import ImageTransferRoutes
 from sampan.api.routes.images import ImageRoutes
+from sampan.api.routes.leases import LeaseCreate, LeaseRoutes
 from sampan.api.routes.space import SpaceRoutes
 from sampan.api.routes.stats import StatsRoutes
 from sampan.api.routes.streams import StreamRoutes
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
 def docker_api(engine: Engine) -> ApiServer:
     """The API server of `engine`, to be given to listeners."""
-    codec.prepare(CopyRequest, CreateRequest, UpdateConfig, ExecConfig, ExecStart, VolumeCreate)
+    codec.prepare(
+        CopyRequest, CreateRequest, UpdateConfig, ExecConfig, ExecStart, VolumeCreate, LeaseCreate
+    )
     return ApiServer(
         [
             *SystemRoutes(engine).routes(),
@@ -45,6 +48,7 @@ def docker_api(engine: Engine) -> ApiServer:
             *ImageTransferRoutes(engine).routes(),
             *DistributionRoutes(engine).routes(),
             *VolumeRoutes(engine).routes(),
+            *LeaseRoutes(engine).routes(),
             *absent.routes(),
         ],
         product=f"Sampan/{sampan.__version__} (linux)",

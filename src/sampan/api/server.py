@@ -20,7 +20,7 @@ from sampan.api.call import Call
 from sampan.api.connection import ApiProtocolFactory, Connection
 from sampan.api.errors import status_of, text_of
 from sampan.api.router import Route, Router
-from sampan.engine import requester
+from sampan.engine import leases, requester
 from sampan.errors import NotFound, SampanError
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
@@ -29,6 +29,10 @@ log = logging.getLogger("sampan.api")
 
 # A query holds filters, a header a registry's credentials: more than aiohttp's 8 KiB, far from much.
 HEAD_FIELD_LIMIT_BYTES = 256 << 10
+
+# What is made by the request belongs to this lease; docker's CLI sends it by `HttpHeaders` of its
+# config.json.
+LEASE_HEADER = "X-Sampan-Lease"
 
 # How long requests under way may take when the daemon ends.
 CLOSE_TIMEOUT_S = 2.0
@@ -59,8 +63,9 @@ class ApiServer:
             )
         return self._factory  # type: ignore[return-value]  # aiohttp types the base class
 
-    async def close(self) -> None:
-        """End all connections: streams at once, other requests when they are answered.
+    async def close(self, timeout_s: float | None = CLOSE_TIMEOUT_S) -> None:
+        """End all connections: streams at once, other requests when they are answered, or at the
+        time-out (None: there is none).
 
         Sessions that were handed over go on.
         """
@@ -69,7 +74,7 @@ class ApiServer:
                 assert isinstance(connection, Connection)
                 connection.end_stream()
             self._factory.pre_shutdown()
-            await self._factory.shutdown(CLOSE_TIMEOUT_S)
+            await self._factory.shutdown(timeout_s)
 
     async def handle(self, request: BaseRequest) -> web.StreamResponse:
         """Answer one request; every failure is an answer too."""
@@ -77,6 +82,7 @@ class ApiServer:
         connection = request.protocol
         assert isinstance(connection, Connection)
         requester.current.set(connection.requester)
+        leases.current.set(request.headers.get(LEASE_HEADER, ""))
         call = Call(request, self._headers)
         try:
             response = await self._dispatch(call)

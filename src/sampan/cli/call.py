@@ -28,6 +28,7 @@ class Call:
         self.hosts: list[str] = []
         self._values = parsed.values
         self._client: Client | None = None
+        self.lease = environ.get("SAMPAN_LEASE", "")
 
     def __getitem__(self, flag: str) -> object:
         return self._values[flag]
@@ -87,7 +88,7 @@ class Call:
 
     def _new_client(self) -> Client:
         version = self.environ.get("DOCKER_API_VERSION", "").removeprefix("v")
-        return Client(parse_address(self.address_url), version)
+        return Client(parse_address(self.address_url), version, self.lease)
 
     @property
     def client(self) -> Client:
@@ -118,6 +119,14 @@ class Call:
         """
         self._client = None
         return self.client
+
+    def use_lease(self) -> None:
+        """Have what the command makes belong to the lease of `--lease`."""
+        name = self.text("lease")
+        if name:
+            if not name.isprintable() or not name.isascii():
+                raise CommandError(f"invalid lease name {name!r}")
+            self.lease = name
 
     def fresh_client(self) -> Client:
         """A further client of the same engine, for a request beside another."""

@@ -198,12 +198,14 @@ class Response:
 class Client:
     """Requests to one engine. `idle` is a connection that the next request may use.
 
-    `version` asks for the shapes of one API version (`1.41`); "" for the engine's newest.
+    `version` asks for the shapes of one API version (`1.41`); "" for the engine's newest. What requests
+    make belongs to `lease`, if that is not "".
     """
 
-    def __init__(self, address: Address, version: str = "") -> None:
+    def __init__(self, address: Address, version: str = "", lease: str = "") -> None:
         self.address = address
         self.version = version
+        self.lease = lease
         self._prefix = f"/v{version}" if version else ""
         self.idle: Connection | None = None
 
@@ -234,6 +236,8 @@ class Client:
         """Write a request; an iterable of bytes as body is sent in chunks as it comes."""
         connection = self._take_idle() if not fresh else None
         connection = connection or self.connect()
+        if self.lease:
+            extra = f"{extra}X-Sampan-Lease: {self.lease}\r\n"
         head = f"{method} {self._prefix}{path} HTTP/1.1\r\nHost: api.moby.localhost\r\nUser-Agent: Sampan-Client\r\n{extra}"
         if isinstance(body, bytes):
             head += f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"

@@ -22,6 +22,7 @@ def check(call: Call) -> None:
     Raises:
         CommandError: a flag's value is none of its choices, or the flag is not supported.
     """
+    call.use_lease()
     pull = call.text("pull")
     if pull not in PULL_CHOICES:
         raise CommandError(

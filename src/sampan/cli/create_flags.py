@@ -4,6 +4,7 @@ from __future__ import annotations
 
 FLAGS = (
     ("add-host", "", "extra-hosts", "", "Add a custom host-to-IP mapping (host:ip)"),
+    ("after", "", "list", "", "Start after this container runs, or is healthy (NAME[:healthy])"),
     (
         "annotation",
         "",
@@ -102,6 +103,7 @@ FLAGS = (
     ("kernel-memory", "", "bytes", "", "Kernel memory limit"),
     ("label", "l", "list", "", "Set meta data on a container"),
     ("label-file", "", "list", "", "Read in a line delimited file of labels"),
+    ("lease", "", "string", "", "Lease that the container, and volumes made for it, go with"),
     ("link", "", "list", "", "Add link to another container"),
     ("link-local-ip", "", "list", "", "Container IPv4/IPv6 link-local addresses"),
     ("log-driver", "", "string", "", "Logging driver for the container"),
@@ -122,6 +124,13 @@ FLAGS = (
     ("network", "", "network", "", "Connect a container to a network"),
     ("network-alias", "", "list", "", "Add network-scoped alias for the container"),
     ("no-healthcheck", "", "bool", "", "Disable any container-specified HEALTHCHECK"),
+    (
+        "on-unhealthy",
+        "",
+        "string",
+        "",
+        "What to do when the container is unhealthy (restart[:N]|stop|none)",
+    ),
     ("oom-kill-disable", "", "bool", "", "Disable OOM Killer"),
     ("oom-score-adj", "", "int", "", "Tune host's OOM preferences (-1000 to 1000)"),
     ("pid", "", "string", "", "PID namespace to use"),
@@ -149,6 +158,7 @@ FLAGS = (
     ("storage-opt", "", "list", "", "Storage driver options for the container"),
     ("sysctl", "", "sysctls", "map[]", "Sysctl options"),
     ("tmpfs", "", "list", "", "Mount a tmpfs directory"),
+    ("ttl", "", "string", "", "How long the container may live: it is stopped and removed then"),
     ("tty", "t", "bool", "", "Allocate a pseudo-TTY"),
     ("ulimit", "", "ulimit", "[]", "Ulimit options"),
     ("user", "u", "string", "", "Username or UID (format: <name|uid>[:<group|gid>])"),

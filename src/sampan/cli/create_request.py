@@ -216,9 +216,11 @@ def _host_extras(call: Call, host: dict[str, Any]) -> None:
         host["Sysctls"] = _table(call.items("sysctl"))
     if call["annotation"]:
         host["Annotations"] = _table(call.items("annotation"))
-    for flag in ("health-http", "health-tcp"):
+    for flag in ("health-http", "health-tcp", "on-unhealthy", "ttl"):
         if call.text(flag):
             host.setdefault("Annotations", {})[f"sampan.{flag}"] = call.text(flag)
+    if call["after"]:
+        host.setdefault("Annotations", {})["sampan.after"] = ",".join(call.items("after"))
     if call["storage-opt"]:
         if any("=" not in option for option in call.items("storage-opt")):
             raise CommandError("invalid storage option")

@@ -43,6 +43,11 @@ def after(span_ns: int) -> Deadline:
     )
 
 
+def after_or_never(span_ns: int) -> Deadline | None:
+    """`after`, None for no time at all."""
+    return after(span_ns) if span_ns else None
+
+
 def due_ns(deadline: Deadline) -> int:
     """When it is, on this boot's clock. That of an earlier boot is at most its whole span away, whatever
     the wall clock says."""

@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import select
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from sampan.engine import boot_clock, terms
 from sampan.engine.container import Container, Status
 from sampan.engine.model import HostConfig, Resources, UpdateConfig, spelling
 from sampan.engine.registry import Registry
@@ -58,15 +60,35 @@ async def update(
             raise Conflict(_cannot(container, conflict))
         after = changed(before, change)
         _check_together(after, machine)
+        terms_before, deadline_before = container.record.terms, container.record.deadline
+        wishes = checked_wishes(change.annotations or {})
+        terms_after = terms.changed(terms_before, wishes)
         await _apply(container, live_resources(after, change), undoing(before, change))
-        container.record.host_config = after
+        container.record.host_config, container.record.terms = after, terms_after
+        if terms.TTL in wishes:
+            container.record.deadline = boot_clock.after_or_never(terms_after.ttl_ns)
         try:
             registry.write(container)
         except BaseException:
             container.record.host_config = before
+            container.record.terms, container.record.deadline = terms_before, deadline_before
             await _undo(container, undoing(before, change))
             raise
     return warnings
+
+
+def checked_wishes(annotations: Mapping[str, str]) -> dict[str, str]:
+    """The terms that an update changes.
+
+    Raises:
+        InvalidArgument: an annotation that is none of them.
+    """
+    wishes = terms.wishes_of(annotations)
+    changeable = {prefix + name for prefix in terms.PREFIXES for name in terms.CHANGEABLE}
+    for name in annotations:
+        if name not in changeable:
+            raise InvalidArgument(f"annotation {name} cannot be updated")
+    return wishes
 
 
 def _check_together(after: HostConfig, machine: Machine) -> None:
@@ -123,6 +145,8 @@ def changed(before: HostConfig, change: UpdateConfig) -> HostConfig:
         values["pids_limit"] = max(change.pids_limit, 0)  # dockerd's spelling of "none"
     if change.restart_policy.name:
         values["restart_policy"] = change.restart_policy
+    if change.annotations:
+        values["annotations"] = {**(before.annotations or {}), **change.annotations}
     return msgspec.structs.replace(before, **values)
 
 

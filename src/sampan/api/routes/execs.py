@@ -40,6 +40,7 @@ class ExecRoutes:
             Route("POST", "/exec/{id}/start", self.start),
             Route("POST", "/exec/{id}/resize", self.resize),
             Route("GET", "/exec/{id}/json", self.inspect),
+            Route("DELETE", "/exec/{id}", self.end),
         ]
 
     async def create(self, call: Call) -> web.StreamResponse:
@@ -75,3 +76,8 @@ class ExecRoutes:
     async def inspect(self, call: Call) -> web.StreamResponse:
         document = shapes.inspected(self._execs.get(call.parameters[0]))
         return answers.document(versions.answer("exec", document, call.version))
+
+    async def end(self, call: Call) -> web.StreamResponse:
+        """Sampan's own: the process and all its descendants are gone with the answer."""
+        await self._execs.end(call.parameters[0])
+        return answers.nothing()

@@ -36,6 +36,7 @@ class VolumeRoutes:
 
     def __init__(self, engine: Engine) -> None:
         self._volumes = engine.volumes
+        self._leases = engine.leases
 
     def routes(self) -> list[Route[Handler]]:
         return [
@@ -54,9 +55,10 @@ class VolumeRoutes:
     async def create(self, call: Call) -> web.StreamResponse:
         call.check_json()
         wanted = await call.json(VolumeCreate)
-        volume = self._volumes.create(
-            wanted.name, driver=wanted.driver, options=wanted.driver_opts, labels=wanted.labels
-        )
+        with self._leases.labelled(wanted.labels) as labels:
+            volume = self._volumes.create(
+                wanted.name, driver=wanted.driver, options=wanted.driver_opts, labels=labels
+            )
         return answers.document(_shown(volume, call), 201)
 
     async def inspect(self, call: Call) -> web.StreamResponse:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 FLAGS = (
     ("driver", "d", "string", '"local"', "Specify volume driver name"),
     ("label", "", "list", "", "Set metadata for a volume"),
+    ("lease", "", "string", "", "Lease that the volume goes with"),
     ("name", "", "string", "", ""),
     ("opt", "o", "list", "", "Set driver specific options"),
 )
@@ -18,6 +19,7 @@ FLAGS = (
 
 def run(call: Call) -> int:
     """Make it, and say its name."""
+    call.use_lease()
     body: dict[str, Any] = {
         "Name": call.args[0] if call.args else call.text("name"),
         "Driver": call.text("driver") or "local",

@@ -18,7 +18,15 @@ FLAGS = (
     ("env", "e", "envs", "", "Set environment variables"),
     ("env-file", "", "list", "", "Read in a file of environment variables"),
     ("interactive", "i", "bool", "", "Keep STDIN open even if not attached"),
+    ("lease", "", "string", "", "Lease that the command ends with"),
     ("privileged", "", "bool", "", "Give extended privileges to the command"),
+    (
+        "timeout",
+        "",
+        "duration",
+        "0s",
+        "How long the command may run; then it ends with all it started, status 124",
+    ),
     ("tty", "t", "bool", "", "Allocate a pseudo-TTY"),
     ("user", "u", "string", "", 'Username or UID (format: "<name|uid>[:<group|gid>]")'),
     ("workdir", "w", "string", "", "Working directory inside the container"),
@@ -29,6 +37,7 @@ def run(call: Call) -> int:
     """Execute a command in a container; the status is the command's."""
     detach, tty = call.on("detach"), call.on("tty")
     stdin = call.on("interactive") and not detach
+    call.use_lease()
     body: dict[str, Any] = {
         "User": call.text("user"),
         "Privileged": call.on("privileged"),
@@ -42,6 +51,8 @@ def run(call: Call) -> int:
         "WorkingDir": call.text("workdir"),
         "Cmd": call.args[1:],
     }
+    if call.number("timeout"):
+        body["Timeout"] = call.number("timeout")
     if not detach:
         terminal.require_terminal(tty=tty, stdin=stdin)
     size = terminal.window_size(1) if tty and not detach else None

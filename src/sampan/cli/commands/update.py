@@ -13,6 +13,13 @@ if TYPE_CHECKING:
 
 FLAGS = (
     (
+        "after",
+        "",
+        "list",
+        "",
+        "Containers that have to run, or be healthy, before (NAME[:healthy])",
+    ),
+    (
         "blkio-weight",
         "",
         "uint16",
@@ -37,8 +44,16 @@ FLAGS = (
         "",
         "Swap limit equal to memory plus swap: -1 to enable unlimited swap",
     ),
+    (
+        "on-unhealthy",
+        "",
+        "string",
+        "",
+        "What to do when the container is unhealthy (restart[:N]|stop|none)",
+    ),
     ("pids-limit", "", "int", "", "Tune container pids limit (set -1 for unlimited)"),
     ("restart", "", "string", "", "Restart policy to apply when a container exits"),
+    ("ttl", "", "string", "", "How long the container may live from now on; 0 for no limit"),
 )
 
 
@@ -67,7 +82,15 @@ def run(call: Call) -> int:
 def _body(call: Call) -> dict[str, Any]:
     from sampan.cli.create_request import restart_policy
 
+    annotations = {
+        f"sampan.{flag}": call.text(flag)
+        for flag in ("on-unhealthy", "ttl")
+        if flag in call.changed
+    }
+    if "after" in call.changed:
+        annotations["sampan.after"] = ",".join(call.items("after"))
     return {
+        **({"Annotations": annotations} if annotations else {}),
         "BlkioWeight": call.number("blkio-weight"),
         "CpuPeriod": call.number("cpu-period"),
         "CpuQuota": call.number("cpu-quota"),
