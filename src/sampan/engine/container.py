@@ -130,6 +130,15 @@ class Endpoint(msgspec.Struct, kw_only=True):
     host_port: str = ""
 
 
+class BoundPort(msgspec.Struct, kw_only=True, frozen=True):
+    """A published port of a running container; `host_address` is `0.0.0.0` or `::` for all."""
+
+    protocol: str
+    port: int
+    host_address: str
+    host_port: int
+
+
 class BoundMount(msgspec.Struct, kw_only=True):
     """A mount the user asked for, as inspect shows it.
 
@@ -171,6 +180,7 @@ class Record(msgspec.Struct, kw_only=True):
     state: State = msgspec.field(default_factory=State)
     endpoints: dict[str, Endpoint] = {}
     mounts: list[BoundMount] = []
+    ports: list[BoundPort] = []
     hostname: str = ""
     cgroup_path: str = ""
     capabilities: list[str] = []

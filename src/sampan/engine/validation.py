@@ -12,6 +12,7 @@ from sampan.engine import defaults, devices, health_probes, spec
 from sampan.engine.health import check_config, merged
 from sampan.engine.log_options import check_log_config
 from sampan.engine.model import ContainerConfig, HealthConfig, HostConfig
+from sampan.engine.port_wishes import check_bindings
 from sampan.engine.resources import Machine, check_limits, check_ulimits
 from sampan.engine.restarts import check_policy
 from sampan.engine.security import effective_capabilities, parse_security_options
@@ -31,8 +32,6 @@ RUNTIMES = frozenset({"", DEFAULT_RUNTIME, "runc", "io.containerd.runc.v2"})
 
 # JSON name → is it asked for? Each row leaves when its issue lands.
 NOT_BUILT: dict[str, Callable[[ContainerConfig, HostConfig], object]] = {
-    "HostConfig.PortBindings": lambda _, host: host.port_bindings,
-    "HostConfig.PublishAllPorts": lambda _, host: host.publish_all_ports,
     "HostConfig.Links": lambda _, host: host.links,
     "HostConfig.DeviceRequests": lambda _, host: host.device_requests,
     "HostConfig.StorageOpt": lambda _, host: host.storage_opt,
@@ -75,6 +74,7 @@ def check_request(config: ContainerConfig, host: HostConfig, machine: Machine) -
     effective_capabilities(host)
     parse_security_options(host.security_opt)
     check_sysctls(host)
+    check_bindings(host.port_bindings or {})
     for rule in host.device_cgroup_rules or ():
         devices.parse_rule(rule)
     return warnings
@@ -124,6 +124,14 @@ def _check_modes(config: ContainerConfig, host: HostConfig) -> None:
             raise InvalidArgument("invalid container format container:<name|id>")
         if config.hostname:
             raise InvalidArgument("conflicting options: hostname and the network mode")
+        if host.port_bindings or host.publish_all_ports:
+            raise InvalidArgument(
+                "conflicting options: port publishing and the container type network mode"
+            )
+        if config.exposed_ports:
+            raise InvalidArgument(
+                "conflicting options: port exposing and the container type network mode"
+            )
         if host.dns:
             raise InvalidArgument("conflicting options: dns and the network mode")
         if host.extra_hosts:

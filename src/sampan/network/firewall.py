@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from sampan.network.published import PublishedRules
     from sampan.network.rules import BridgeRules
 
 _LEGACY_TABLES = "/proc/net/ip_tables_names"
@@ -31,13 +32,17 @@ _FORWARD = "ip filter FORWARD"  # where iptables-nft keeps its chain
 
 
 class Firewall:
-    """The rules of one engine's bridges; methods are idempotent, and block for some milliseconds."""
+    """The rules of one engine's bridges; methods are idempotent, and block for some milliseconds.
+
+    `published`, where given, are the rules of published ports: restored and removed with the others.
+    """
 
     def __init__(self, *, table: str, nft: Nft | None = None) -> None:
         self.table = table
         self._nft = nft or Nft()
         self._bridges: dict[str, BridgeRules] = {}
         self._beside_iptables = False
+        self.published: PublishedRules | None = None
 
     def install(self, bridges: Iterable[BridgeRules]) -> list[str]:
         """Put the rules of these bridges in place, whatever was there of ours before.
@@ -54,6 +59,8 @@ class Firewall:
         if self._beside_iptables:
             self._accept_in_iptables()
         self._accept_in_legacy_iptables(self._bridges)
+        if self.published is not None and not self.published.intact():
+            self.published.install()
         return self._warnings(chains)
 
     def add(self, rules: BridgeRules) -> None:
@@ -89,7 +96,9 @@ class Firewall:
         """Whether everything `install` put in place under nftables is still there."""
         items = self._nft.list("list chains")
         chains = [item["chain"] for item in items if "chain" in item]
-        if not any(chain["table"] == self.table for chain in chains):
+        if not any((chain["family"], chain["table"]) == ("inet", self.table) for chain in chains):
+            return False
+        if self.published is not None and not self.published.intact():
             return False
         wanted = 2 * len(self._bridges)
         return not any(map(_is_iptables_forward, chains)) or (
@@ -106,6 +115,8 @@ class Firewall:
                 for rule in self._legacy_rules(bridge):
                     _legacy("-D", rule, may_fail=True)
         self._bridges.clear()
+        if self.published is not None:
+            self.published.remove()
 
     def close(self) -> None:
         """Free the connection to nftables."""

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from sampan.api.shapes.durations import human_duration
+from sampan.engine import bound_ports
 from sampan.engine.container import Container, State, Status
 from sampan.engine.defaults import MASKED_PATHS, READONLY_PATHS
 from sampan.engine.health import Health, HealthStatus
@@ -235,17 +236,13 @@ def command(path: str, arguments: list[str]) -> str:
 
 
 def ports(container: Container) -> list[dict[str, Any]]:
-    """`Ports`: the exposed ports of a running container on a network of its own."""
+    """`Ports`: published and exposed ports of a running container on a network of its own."""
     if not container.state.running or not any(
-        endpoint.address for endpoint in container.record.endpoints.values()
+        endpoint.address or endpoint.ipv6_address
+        for endpoint in container.record.endpoints.values()
     ):
         return []
-    shown = []
-    for port in sorted(container.config.exposed_ports or {}):
-        number, _, protocol = port.partition("/")
-        if number.isdecimal():
-            shown.append({"PrivatePort": int(number), "Type": protocol or "tcp"})
-    return shown
+    return bound_ports.listed(container)
 
 
 def status_text(state: State, now_ns: int) -> str:
