@@ -7,6 +7,8 @@ They travel as annotations or labels, so that every client of Docker's can set t
     --annotation sampan.lease=NAME                     goes with this lease, see `leases`
     --annotation sampan.after=db:healthy,cache         starts after these, see `order`
     --annotation sampan.on-unhealthy=restart:3         see `unhealthy`
+    --annotation sampan.network-policy=allow:pypi.org  may open connections to these only, see `policies`
+    --annotation sampan.net-rate=in=10mbit,out=5mbit   receives and sends no faster
 
 `dev.sampan.ttl` and so on mean the same. Labels of an image are not looked at: an image decides nothing
 of the kind.
@@ -22,11 +24,14 @@ from sampan.engine.filters import DURATION, DURATION_PART, DURATION_UNITS
 from sampan.engine.model import ContainerConfig, HostConfig
 from sampan.engine.numbers import decimal
 from sampan.errors import InvalidArgument
+from sampan.network.policy import parse_policy
+from sampan.network.rate import parse_rate
 
 PREFIXES = ("sampan.", "dev.sampan.")
 TTL, LEASE, AFTER, ON_UNHEALTHY = "ttl", "lease", "after", "on-unhealthy"
-NAMES = (TTL, LEASE, AFTER, ON_UNHEALTHY)
-CHANGEABLE = frozenset((TTL, AFTER, ON_UNHEALTHY))
+NETWORK_POLICY, NET_RATE = "network-policy", "net-rate"
+NAMES = (TTL, LEASE, AFTER, ON_UNHEALTHY, NETWORK_POLICY, NET_RATE)
+CHANGEABLE = frozenset((TTL, AFTER, ON_UNHEALTHY, NETWORK_POLICY, NET_RATE))
 
 LONGEST_NS = 100 * 365 * 86_400 * 1_000_000_000
 UNHEALTHY_ACTIONS = ("none", "stop", "restart")
@@ -55,6 +60,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lease: str = ""
     after: tuple[Dependency, ...] = ()
     on_unhealthy: OnUnhealthy = OnUnhealthy()
+    network_policy: str = ""
+    net_rate: str = ""
 
 
 NONE = Terms()
@@ -97,6 +104,10 @@ def changed(before: Terms, wishes: Mapping[str, str]) -> Terms:
         values["after"] = parse_after(wishes[AFTER])
     if ON_UNHEALTHY in wishes:
         values["on_unhealthy"] = parse_on_unhealthy(wishes[ON_UNHEALTHY])
+    if NETWORK_POLICY in wishes:
+        values["network_policy"] = parse_policy(wishes[NETWORK_POLICY]).text
+    if NET_RATE in wishes:
+        values["net_rate"] = wishes[NET_RATE] if parse_rate(wishes[NET_RATE]) else ""
     return msgspec.structs.replace(before, **values)
 
 

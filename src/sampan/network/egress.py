@@ -21,17 +21,20 @@ Adding or removing a container is one transaction of its own chains and sets and
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
 
 from sampan.linux import nfnetlink
 from sampan.linux.nftables import Nft, NftError
 from sampan.network import egress_rules as rules
 from sampan.network.egress_rules import GuardedPort
+from sampan.network.policy import EVERYTHING, Group
 
 _FIRST_MARK = 0x5A000001  # it lives from the bridge's hook to the IP layer's, where it is taken off
 _MARKS = 1 << 20
+_PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +180,32 @@ class Egress:
                 found.append(Denied("", "", 0, item["counter"]["packets"] - listed, now_s))
         return found
 
+    def allower(self, host_port: str) -> Callable[[bytes, int, int], bool]:
+        """Whether the port's policies allow a connection: packed address, protocol number, port.
+
+        By the addresses that names are bound to at this moment.
+
+        Raises:
+            OSError: the kernel does not tell.
+        """
+        port = self._ports[host_port]
+        known = {
+            name: {key for key, _ in nfnetlink.elements(nfnetlink.NFPROTO_INET, self.table, name)}
+            for name in rules.sets_of(port)
+        }
+
+        def allows(destination: bytes, protocol: int, number: int) -> bool:
+            return all(
+                policy.is_full
+                or any(
+                    _means(group, protocol, number) and _leads_to(port, group, destination, known)
+                    for group in policy.groups
+                )
+                for policy in port.policies
+            )
+
+        return allows
+
     def document(self, host_ports: Sequence[str]) -> dict[str, Any]:
         """What `policy_gate.open_gate` has to know of a container with these ports, as JSON.
 
@@ -229,6 +258,26 @@ class Egress:
 def _free_mark(marks: dict[str, int]) -> int:
     used = set(marks.values())
     return next(mark for mark in range(_FIRST_MARK, _FIRST_MARK + _MARKS) if mark not in used)
+
+
+def _means(group: Group, protocol: int, number: int) -> bool:
+    """Whether the group's ports mean this one."""
+    ports = group.ports
+    if ports == EVERYTHING:
+        return True
+    return _PROTOCOLS.get(protocol) in ports.protocols and ports.first <= number <= ports.last
+
+
+def _leads_to(
+    port: GuardedPort, group: Group, destination: bytes, known: dict[str, set[bytes]]
+) -> bool:
+    """Whether the address is in one of the group's subnets, or belongs to one of its names."""
+    address = ip_address(destination)
+    subnets = group.subnets if address.version == 4 else group.subnets6
+    if any(address in subnet for subnet in subnets):
+        return True
+    named = f"{rules.group_set(port.host_port, group)}.{address.version}"
+    return destination in known.get(named, ())
 
 
 def _denied(element: dict[str, Any], now_s: float) -> Denied:
