@@ -16,6 +16,7 @@ import resource
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sampan.daemon import logging as daemon_logging
@@ -94,7 +95,11 @@ class Daemon:
         os.makedirs(self._options.exec_root, mode=0o711, exist_ok=True)
         zygote = Zygote(run_directory=self._options.exec_root, on_restart=_zygote_died)
         await zygote.start()
+        # Behind the zygote's start: what containers get of these does not follow the daemon's.
         allow_open_files()
+        set_oom_score(self._options.oom_score_adjust)
+        for name, value in self._options.proxies:
+            os.environ[name.replace("-", "_").upper()] = value
         self._handle_signals()
 
         from sampan.api.application import docker_api
@@ -130,7 +135,8 @@ class Daemon:
             server.close()
         for listener in self._listeners:
             listener.close()
-        await api.close()
+        timeout_s = self._options.shutdown_timeout_s
+        await api.close(None if timeout_s < 0 else timeout_s)
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -152,33 +158,28 @@ class Daemon:
         needing_restart = [
             name
             for name in daemon_options.changed(self._options, new)
-            if name
-            not in (
-                "debug",
-                "log_level",
-                "registries",
-                "disk_budget_bytes",
-                "events",
-                "history",
-                "history_lines",
-            )
+            if name not in daemon_options.RELOADED
         ]
         if self._engine is not None:
-            self._engine.registry_settings.current = new.registries
-            self._engine.events.set_limits(new.events)
-            self._engine.history.set_limits(new.history, new.history_lines)
-            self._engine.housekeeping.set_budget(new.disk_budget_bytes)
+            self._engine.reload(new.for_engine())
         daemon_logging.set_level("debug" if new.debug else new.log_level)
+        self._options = replace(
+            self._options, **{name: getattr(new, name) for name in daemon_options.RELOADED}
+        )
         if needing_restart:
             log.warning("changed, and used after a restart: %s", ", ".join(needing_restart))
         log.info("configuration reloaded")
 
 
-def allow_open_files() -> None:
-    """Use the hard limit of open files: each running container holds some.
+def set_oom_score(adjustment: int) -> None:
+    """How soon the kernel kills the daemon when memory is short; see proc_pid_oom_score_adj(5)."""
+    if adjustment:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(str(adjustment))
 
-    Called behind the zygote's start: containers inherit the limits that the daemon was given.
-    """
+
+def allow_open_files() -> None:
+    """Use the hard limit of open files: each running container holds some."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

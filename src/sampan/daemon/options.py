@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, NoReturn
 
 import sampan
+from sampan.daemon import dockerd_options, preset_options
 from sampan.engine.options import HISTORY_BYTES, HISTORY_LINES, EngineOptions
 from sampan.engine.preset import Preset
 from sampan.errors import InvalidArgument
@@ -34,18 +35,32 @@ REGISTRY_NUMBERS = {
     "max-concurrent-uploads": "concurrent uploads",
     "max-download-attempts": "download attempts",
 }
+# How long requests under way may take when the daemon ends.
+SHUTDOWN_TIMEOUT_S = 2
+PROXIES = ("http-proxy", "https-proxy", "no-proxy")
 SMALLEST_EVENT_LOG_BYTES = 64 << 10
 MOST_HISTORY_LINES = 1000
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 # Options that may be given several times are plural in the file, as in dockerd's.
 FILE_NAMES = {
+    **preset_options.FILE_NAMES,
+    **dockerd_options.FILE_NAMES,
     "default-ulimit": "default-ulimits",
     "host": "hosts",
     "insecure-registry": "insecure-registries",
     "label": "labels",
     "registry-mirror": "registry-mirrors",
 }
+
+# What a running daemon takes up from its file (SIGHUP).
+RELOADED = frozenset(
+    {
+        *("debug", "log_level", "labels", "shutdown_timeout_s"),
+        *("registries", "disk_budget_bytes", "events", "history", "history_lines"),
+        *("preset", "init", "ulimits"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +77,17 @@ class Options:
     bridge: str = "sampan0"
     bip: str = ""
     firewall_table: str = ""
+    ip: str = ""
+    respect_host_firewall: bool = True
     cgroup_parent: str = "/sampan"
     labels: tuple[str, ...] = ()
     init: bool = False
     ulimits: tuple[tuple[str, int, int], ...] = ()
     preset: Preset = field(default_factory=Preset)
     trace_start: bool = False
+    oom_score_adjust: int = 0
+    shutdown_timeout_s: int = SHUTDOWN_TIMEOUT_S
+    proxies: tuple[tuple[str, str], ...] = ()
     registries: RegistrySettings = field(default_factory=RegistrySettings)
     disk_budget_bytes: int = 0
     events: Limits = field(default_factory=Limits)
@@ -93,6 +113,8 @@ class Options:
             bridge=self.bridge,
             bip=self.bip,
             firewall_table=self.firewall_table,
+            publish_address=self.ip,
+            respect_host_firewall=self.respect_host_firewall,
             cgroup_parent=self.cgroup_parent,
             debug=self.debug,
             trace_start=self.trace_start,
@@ -151,6 +173,7 @@ def read_file(path: str, *, needed: bool) -> dict[str, Any]:
 
 
 def _known(value: dict[str, Any], path: str) -> dict[str, Any]:
+    value = _without_proxies(value, path)
     names = {FILE_NAMES.get(name, name): name for name in _KINDS}
     unknown = sorted(set(value) - set(names))
     if unknown:
@@ -163,12 +186,21 @@ def _known(value: dict[str, Any], path: str) -> dict[str, Any]:
     }
 
 
+def _without_proxies(value: dict[str, Any], path: str) -> dict[str, Any]:
+    """`proxies` has the three in an object of its own, as dockerd's file."""
+    proxies = value.get("proxies", {})
+    if not isinstance(proxies, dict) or not set(proxies) <= set(PROXIES):
+        raise InvalidArgument(f"{path}: proxies can hold {', '.join(PROXIES)}")
+    return {**{key: item for key, item in value.items() if key != "proxies"}, **proxies}
+
+
 def _of_kind(key: str, item: Any, kind: type, path: str) -> Any:
     """A value of the file in the form that the command line gives."""
+    item = preset_options.of_file(key, item)
     if key == "default-ulimits" and isinstance(item, dict):
         return [_ulimit_of_file(name, limit, path) for name, limit in item.items()]
     fits = isinstance(item, kind) and not (kind is int and isinstance(item, bool))
-    if kind is list:
+    if kind is list and key not in dockerd_options.FILE_NAMES.values():
         fits = fits and all(isinstance(entry, str) for entry in item)
     if not fits:
         raise InvalidArgument(f"{path}: {key} cannot be {json.dumps(item)}")
@@ -200,6 +232,7 @@ def _shown(value: Any) -> str:
 
 
 def _checked(values: dict[str, Any], *, config_file: str, validate: bool) -> Options:
+    dockerd_options.refuse(values)
     level = values.get("log-level", "info").lower()
     if level not in LOG_LEVELS:
         raise InvalidArgument(f"unable to parse logging level: {values['log-level']}")
@@ -220,11 +253,21 @@ def _checked(values: dict[str, Any], *, config_file: str, validate: bool) -> Opt
             "firewall-table",
             "group",
             "init",
+            "oom-score-adjust",
             "pidfile",
+            "respect-host-firewall",
             "trace-start",
         )
         if name in values
     }
+    if values.get("ip"):
+        options["ip"] = _address(values["ip"])
+    if values.get("shutdown-timeout", 0) < -1:
+        raise InvalidArgument(f"invalid shutdown timeout: {values['shutdown-timeout']}")
+    if not -1000 <= values.get("oom-score-adjust", 0) <= 1000:
+        raise InvalidArgument(
+            f"invalid oom-score-adjust: {values['oom-score-adjust']}: -1000 to 1000"
+        )
     return Options(
         **options,
         bip=bip,
@@ -238,6 +281,9 @@ def _checked(values: dict[str, Any], *, config_file: str, validate: bool) -> Opt
         history=_limits(values, "history", Limits(size_bytes=HISTORY_BYTES), 0),
         history_lines=_history_lines(values),
         ulimits=tuple(parse_ulimit(text) for text in values.get("default-ulimit", ())),
+        preset=preset_options.preset(values),
+        shutdown_timeout_s=values.get("shutdown-timeout", SHUTDOWN_TIMEOUT_S),
+        proxies=tuple((name, values[name]) for name in PROXIES if name in values),
         registries=_registries(values),
         config_file=config_file,
         validate=validate,
@@ -355,6 +401,13 @@ def parse_age(text: str, option: str) -> float:
 # The command line
 
 
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError as error:
+        raise InvalidArgument(f"invalid value for --ip: {error}") from error
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse that raises instead of printing its usage over the one line that matters."""
 
@@ -385,20 +438,30 @@ _KINDS: dict[str, type] = {
     "exec-root": str,
     "firewall-table": str,
     "group": str,
+    "http-proxy": str,
+    "https-proxy": str,
     "history-lines": int,
     "history-max-age": str,
     "history-max-size": str,
     "host": list,
     "init": bool,
     "insecure-registry": list,
+    "ip": str,
     "label": list,
     "log-level": str,
     "max-concurrent-downloads": int,
     "max-concurrent-uploads": int,
     "max-download-attempts": int,
+    "no-proxy": str,
+    "oom-score-adjust": int,
     "pidfile": str,
     "registry-mirror": list,
+    "respect-host-firewall": bool,
+    "shutdown-timeout": int,
     "trace-start": bool,
+    **preset_options.KINDS,
+    **{name: option.kind for name, option in dockerd_options.OPTIONS.items()},
+    **dockerd_options.NO_DIFFERENCE,
 }
 _SHORT = {
     "bridge": "-b",
@@ -409,6 +472,12 @@ _SHORT = {
     "pidfile": "-p",
 }
 _HELP = {
+    **preset_options.HELP,
+    "http-proxy": "Proxy that registries are reached by over HTTP",
+    "https-proxy": "Proxy that registries are reached by over HTTPS",
+    "no-proxy": "Hosts that are reached without a proxy",
+    "oom-score-adjust": "oom_score_adj of the daemon itself, not of containers",
+    "shutdown-timeout": f"Seconds that requests under way may take at the daemon's end (default {SHUTDOWN_TIMEOUT_S}, -1: any)",
     "bip": "Address and prefix length of the bridge; a free range when not given",
     "bridge": "Bridge of the default network",
     "cgroup-parent": "Cgroup that holds those of all containers",
@@ -433,6 +502,8 @@ _HELP = {
     "max-concurrent-uploads": "Layers uploaded at once (default 5)",
     "max-download-attempts": "Tries of a layer's download (default 5)",
     "pidfile": "Path of the PID file (default sampand.pid in the exec root)",
+    "ip": "Address of the host at which ports are published where none is named",
+    "respect-host-firewall": "Published ports are behind the host's own rules for incoming packets (default true)",
     "registry-mirror": "Ask this mirror (URL) before Docker Hub",
     "trace-start": "Log where the time of each container start goes",
 }
@@ -451,16 +522,30 @@ def _parser(program: str) -> argparse.ArgumentParser:
         metavar="FILE",
         help=f"Daemon configuration file (default {DEFAULT_CONFIG_FILE})",
     )
-    for name, kind in _KINDS.items():
+    for name, kind in sorted(_KINDS.items()):
         flags = [_SHORT[name], f"--{name}"] if name in _SHORT else [f"--{name}"]
         if kind is bool:
             parser.add_argument(
-                *flags, dest=name, nargs="?", const=True, type=_truth, help=_HELP[name], metavar=""
+                *flags,
+                dest=name,
+                nargs="?",
+                const=True,
+                type=_truth,
+                help=_HELP.get(name, argparse.SUPPRESS),
+                metavar="",
             )
-        elif kind is list:
-            parser.add_argument(*flags, dest=name, action="append", help=_HELP[name], metavar="X")
+        elif kind in (list, dict):
+            parser.add_argument(
+                *flags,
+                dest=name,
+                action="append",
+                help=_HELP.get(name, argparse.SUPPRESS),
+                metavar="X",
+            )
         else:
-            parser.add_argument(*flags, dest=name, type=kind, help=_HELP[name], metavar="X")
+            parser.add_argument(
+                *flags, dest=name, type=kind, help=_HELP.get(name, argparse.SUPPRESS), metavar="X"
+            )
     parser.add_argument(
         "--validate", action="store_true", help="Validate the daemon configuration and exit"
     )

@@ -221,6 +221,16 @@ class Engine:
         )
         return {**document, **registry_fields(self.registry_settings(), os.environ)}
 
+    def reload(self, options: EngineOptions) -> None:
+        """Take up what of the options may change while the engine runs, and tell it in an event."""
+        self.registry_settings.current = options.registries
+        self.preset.current = options.preset
+        self.events.set_limits(options.event_limits)
+        self.history.set_limits(options.history_limits, options.history_lines)
+        self.housekeeping.set_budget(options.disk_budget_bytes)
+        self.system.labels, self.system.debug = tuple(options.labels), options.debug
+        self.events.emit("daemon", "reload", self.identity, self.system.reloaded(options))
+
     async def close(self) -> None:
         """Let go of everything: streams of events end, containers run on."""
         self.events.close()

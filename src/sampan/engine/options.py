@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from sampan.engine.preset import Preset
 from sampan.images.distribution.settings import RegistrySettings
+from sampan.network.pools import Pool
 from sampan.state.events import Limits
 
 HISTORY_BYTES = 16 << 20
@@ -19,7 +20,10 @@ class EngineOptions:
 
     `preset` is what containers get where nobody says otherwise. `bip` is the default bridge's address with its prefix
     length, empty to pick a free one. `firewall_table` names the engine's own
-    nftables table, empty for one named after the bridge. `registries` and `preset` can change while
+    nftables table, empty for one named after the bridge. `address_pools` are where networks get subnets
+    from, empty for the engine's own. Ports are published at `publish_address` where
+    none is named (empty for all), behind the host's own rules for incoming packets or, not
+    `respect_host_firewall`, past them. `registries` and `preset` can change while
     the engine runs (`Engine.registry_settings`, `Engine.preset`). `event_limits` and `history_limits` say how much is kept of
     events and of how containers ended, with how many last lines of output (`history_lines`).
     """
@@ -29,6 +33,9 @@ class EngineOptions:
     bridge: str = "sampan0"
     bip: str = ""
     firewall_table: str = ""
+    address_pools: Sequence[Pool] = ()
+    publish_address: str = ""
+    respect_host_firewall: bool = True
     cgroup_parent: str = "/sampan"
     debug: bool = False
     trace_start: bool = False

@@ -6,6 +6,7 @@ Source: engine-api-v1.55.yaml, definitions SystemInfo and SystemVersion.
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import platform
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import sampan
 from sampan.engine.apparmor import AppArmor
+from sampan.engine.defaults import SHM_BYTES
 from sampan.engine.options import EngineOptions
 from sampan.engine.resources import Machine
 from sampan.linux.sysinfo import CgroupSupport, SystemInfo, cgroup_support, system_info
@@ -42,6 +44,7 @@ class System:
 
     def __init__(self, options: EngineOptions) -> None:
         self._options = options
+        self.labels, self.debug = tuple(options.labels), options.debug
         self._support: CgroupSupport = cgroup_support()
         self._facts: SystemInfo = system_info()
         self.cgroup_version = self._support.version
@@ -117,12 +120,12 @@ class System:
             "CPUSet": support.cpuset,
             "PidsLimit": support.pids_limit,
             "IPv4Forwarding": facts.ipv4_forwarding,
-            "Debug": options.debug,
+            "Debug": self.debug,
             "NFd": len(os.listdir("/proc/self/fd")),
             "OomKillDisable": support.oom_kill_disable,
             "NGoroutines": 0,
             "SystemTime": datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z"),
-            "LoggingDriver": "json-file",
+            "LoggingDriver": options.preset.log_driver or "json-file",
             "CgroupDriver": "cgroupfs",
             "CgroupVersion": str(support.version),
             "NEventsListener": listeners,
@@ -137,7 +140,7 @@ class System:
             "GenericResources": None,
             "DockerRootDir": options.data_root,
             "Name": facts.name,
-            "Labels": [*options.labels],
+            "Labels": [*self.labels],
             "ExperimentalBuild": False,
             "ServerVersion": sampan.__version__,
             "Runtimes": {"sampan": {"path": _runtime_path()}},
@@ -161,6 +164,24 @@ class System:
             "DefaultAddressPools": [],
             "Warnings": self._warnings(),
             "CDISpecDirs": [],
+        }
+
+    def reloaded(self, options: EngineOptions) -> dict[str, str]:
+        """The attributes of the event `reload`, as dockerd's."""
+        registries = options.registries
+        return {
+            "name": self._facts.name,
+            "debug": str(options.debug).lower(),
+            "default-ipc-mode": options.preset.ipc_mode or "private",
+            "default-runtime": options.preset.runtime or "sampan",
+            "default-shm-size": str(options.preset.shm_bytes or SHM_BYTES),
+            "insecure-registries": json.dumps([*registries.insecure]),
+            "labels": json.dumps([*options.labels]),
+            "live-restore": "true",
+            "max-concurrent-downloads": str(registries.max_concurrent_downloads),
+            "max-concurrent-uploads": str(registries.max_concurrent_uploads),
+            "max-download-attempts": str(registries.max_download_attempts),
+            "registry-mirrors": json.dumps([*registries.mirrors]),
         }
 
     def _security_options(self) -> list[str]:
