@@ -75,7 +75,7 @@ def asked(engine: Engine, text: str) -> dict[str, str]:
     else:
         told = f"{tagged.status} {tagged.json['message']}"
     row = {"text": text, "tag": told}
-    if not set(text) <= set("0123456789abcdef"):  # that might be an image's ID
+    if not set(text.removeprefix("sha256:")) <= set("0123456789abcdef"):  # might be an image's ID
         created = engine.post("/containers/create", {"Image": text})
         row["create"] = f"{created.status} {created.json['message']}"
     return row
