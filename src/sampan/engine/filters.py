@@ -115,6 +115,14 @@ def labels_match(labels: Mapping[str, str], wanted: Sequence[str]) -> bool:
     return True
 
 
+def labels_chosen(labels: Mapping[str, str], filters: Filters) -> bool:
+    """Whether the filters `label` and `label!` of a prune leave a thing with these labels to it."""
+    unwanted = filters.get("label!", ())
+    return labels_match(labels, filters.get("label", ())) and not (
+        unwanted and labels_match(labels, unwanted)
+    )
+
+
 def event_matches(event: Event, filters: Filters) -> bool:
     """Whether an event passes. Objects match by ID, ID prefix or name."""
     for name, values in filters.items():
@@ -145,10 +153,7 @@ def event_matches(event: Event, filters: Filters) -> bool:
 def prunable(container: Container, filters: Filters) -> bool:
     """Whether `prune` takes this stopped container."""
     check_names(filters, PRUNE_FILTERS)
-    if not labels_match(container.config.labels, filters.get("label", ())):
-        return False
-    unwanted = filters.get("label!", ())
-    if unwanted and labels_match(container.config.labels, unwanted):
+    if not labels_chosen(container.config.labels, filters):
         return False
     until = filters.get("until", ())
     return not until or container.created_ns < timestamp_ns(until[0])

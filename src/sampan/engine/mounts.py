@@ -95,7 +95,7 @@ def parse_bind(text: str) -> BoundMount:
     if len(parts) > 3 or not parts[0] or not parts[1]:
         raise InvalidArgument(f"invalid volume specification: '{text}'")
     if not parts[0].startswith("/"):
-        _volume_name(parts[0])
+        check_volume_name(parts[0])
     mode = parts[2] if len(parts) == 3 else ""
     propagation, read_write = "rprivate", True
     for option in mode.split(",") if mode else ():
@@ -188,7 +188,7 @@ def _parse_mount(spec: MountSpec) -> BoundMount:
                 destination=target(spec.target),
                 mode="z",
                 rw=not spec.read_only,
-                name=_volume_name(spec.source),
+                name=check_volume_name(spec.source) if spec.source else "",
                 subpath=volume.subpath if volume else "",
                 no_copy=bool(volume and volume.no_copy),
             )
@@ -209,14 +209,24 @@ def _check_forced(spec: MountSpec, options: BindOptions, propagation: str) -> No
         raise InvalidArgument(f"{head}ReadOnlyForceRecursive needs the propagation rprivate")
 
 
-def _volume_name(name: str) -> str:
-    if name and not VOLUME_NAME.fullmatch(name):
-        raise InvalidArgument(
-            f'create {name}: "{name}" includes invalid characters for a local volume name, only '
-            '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, '
-            "use absolute path"
-        )
+def check_volume_name(name: str) -> str:
+    """The name, of what volumes' names are made of.
+
+    Raises:
+        InvalidArgument: it has other characters, or only one; with docker's words.
+    """
+    if not VOLUME_NAME.fullmatch(name):
+        raise invalid_volume_name(name)
     return name
+
+
+def invalid_volume_name(name: str) -> InvalidArgument:
+    """The refusal of a name."""
+    return InvalidArgument(
+        f'create {name}: "{name}" includes invalid characters for a local volume name, only '
+        '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, '
+        "use absolute path"
+    )
 
 
 def _tmpfs_mode(spec: MountSpec) -> str:

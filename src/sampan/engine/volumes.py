@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,10 +20,12 @@ from typing import Any
 from sampan.engine import local_driver
 from sampan.engine.container import BoundMount, Container
 from sampan.engine.events import EventBus
-from sampan.engine.filters import Filters, check_names, labels_match
+from sampan.engine.filters import Filters, check_names, labels_chosen, labels_match
+from sampan.engine.mounts import check_volume_name, invalid_volume_name
 from sampan.engine.registry import Registry
 from sampan.engine.volume_directories import STAGED, bind_below, fill, unbind
 from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.oci.go_bool import parse_bool
 from sampan.oci.go_time import format_time
 from sampan.snapshots.overlay import tree_size
 from sampan.snapshots.trees import remove_tree
@@ -35,7 +36,6 @@ ANONYMOUS_LABEL = "com.docker.volume.anonymous"
 FILTERS = frozenset(("dangling", "driver", "label", "name"))
 PRUNE_FILTERS = frozenset(("all", "label", "label!"))
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _NAME_LENGTH_MAX = 255
 
 
@@ -254,12 +254,10 @@ class Volumes:
         everything = named or any(_truth("all", value) for value in filters.get("all", ()))
         removed, freed = [], 0
         for volume in self.list({}):
-            labels, unwanted = volume.record.labels, filters.get("label!", ())
             if (
                 self.users(volume.name)
                 or not (everything or volume.record.anonymous)
-                or not labels_match(labels, filters.get("label", ()))
-                or (unwanted and labels_match(labels, unwanted))
+                or not labels_chosen(volume.record.labels, filters)
             ):
                 continue
             size = await asyncio.to_thread(tree_size, volume.path)
@@ -368,18 +366,13 @@ def _check_name(name: str) -> None:
             f"create {name}: volume name is too short, names should be at least two alphanumeric "
             "characters"
         )
-    if len(name) > _NAME_LENGTH_MAX or not _NAME.fullmatch(name):
-        raise InvalidArgument(
-            f'create {name}: "{name}" includes invalid characters for a local volume name, only '
-            '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, '
-            "use absolute path"
-        )
+    if len(name) > _NAME_LENGTH_MAX:
+        raise invalid_volume_name(name)
+    check_volume_name(name)
 
 
 def _truth(name: str, value: str) -> bool:
-    """Go's strconv.ParseBool."""
-    if value in ("1", "t", "T", "true", "TRUE", "True"):
-        return True
-    if value in ("0", "f", "F", "false", "FALSE", "False"):
-        return False
-    raise InvalidArgument(f"invalid filter '{name}=[{value}]'")
+    truth = parse_bool(value)
+    if truth is None:
+        raise InvalidArgument(f"invalid filter '{name}=[{value}]'")
+    return truth

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -115,9 +114,8 @@ class ImageTransferRoutes:
         ]
         if not references:
             raise InvalidArgument("no image is named")
-        chunks = self._images.save(references)
-        first = await anext(chunks, b"")
-        return await answers.stream(call, "application/x-tar", _chained(first, chunks))
+        chunks = await answers.begun(self._images.save(references))
+        return await answers.stream(call, "application/x-tar", chunks)
 
 
 async def _pushing_credentials(call: Call) -> Credentials | None:
@@ -129,13 +127,3 @@ async def _pushing_credentials(call: Call) -> Credentials | None:
     if not isinstance(document, dict):
         return None
     return credentials_from(document) or None
-
-
-async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    try:
-        if first:
-            yield first
-        async for chunk in rest:
-            yield chunk
-    finally:
-        await answers.close(rest)
