@@ -260,7 +260,7 @@ def close_all(fds: Iterable[int]) -> None:
         os.close(fd)
 
 
-def spawn(listener: int, directory: str, path: str) -> int:
+def spawn(listener: int, directory: str, path: str, resolv_conf: str = RESOLV_CONF) -> int:
     """Start the resolver's interpreter with the listening socket; its PID.
 
     It sees nothing of this process's environment, site-packages and descriptors. What nobody expected
@@ -272,7 +272,7 @@ def spawn(listener: int, directory: str, path: str) -> int:
     code = (
         f"import sys; sys.path.append({source!r}); "
         f"from sampan.network.names.server import main; "
-        f"main({LISTENER_FD}, {path!r}, {RESOLV_CONF!r})"
+        f"main({LISTENER_FD}, {path!r}, {resolv_conf!r})"
     )
     executable: str = getattr(sys, "_base_executable", sys.executable)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

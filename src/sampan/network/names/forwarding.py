@@ -36,7 +36,7 @@ class Forwarder:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._patience = loop.patience(TIMEOUT_S)
-        self._home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     def ask(
         self,

@@ -191,10 +191,13 @@ class Resolver:
         identity = message["id"]
         if self._former is not None:
             self._former[0].discard(identity)
+        self._known(identity).name = message["name"]
+
+    def _known(self, identity: str) -> NetworkNames:
         network = self._networks.get(identity)
         if network is None:
             network = self._networks[identity] = NetworkNames("")
-        network.name = message["name"]
+        return network
 
     def _place(self, message: Message) -> None:
         key = message["network"], message["container"]
@@ -252,7 +255,7 @@ class Resolver:
     def _describe(self, served: Served, message: Message) -> None:
         self._set_gate(served, message.get("policy"))
         view = served.view
-        view.networks = [self._networks[each["id"]] for each in message["networks"]]
+        view.networks = [self._known(each["id"]) for each in message["networks"]]
         view.links = [each["links"] for each in message["networks"]]
         servers = message["servers"]
         served.servers = (
