@@ -241,6 +241,7 @@ class Execs:
             seccomp_program=profile.program if profile else None,
             console_size=size if size and size != (0, 0) else None,
             timeout_s=entry.config.timeout / 1e9,
+            adopts_orphans=bool(entry.config.timeout or entry.lease),
         )
 
     def _ended(self, entry: Exec, exit_code: int) -> None:

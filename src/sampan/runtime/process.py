@@ -120,6 +120,7 @@ def execute(
     die_with_parent: bool = True,
     target: int | None = None,
     report: Socket | None = None,
+    adopts_orphans: bool = False,
 ) -> Exec:
     """Run `raw` (`process` of the OCI runtime-spec) in the container of init `container_pid`.
 
@@ -128,7 +129,8 @@ def execute(
     the configuration's filter is compiled. `target` is a pidfd of init, for callers whose
     `container_pid` may be another process's by now; the caller keeps it. The caller has one thread.
     Returns when the program runs. With `report` it returns before: whoever has that socket's other
-    end hears there that the program runs, or why it does not, by `await_program`.
+    end hears there that the program runs, or why it does not, by `await_program`. With `adopts_orphans`
+    all that the process starts stays its descendant as long as it lives (PR_SET_CHILD_SUBREAPER).
 
     Raises:
         RuntimeFailure: the container's init has ended (stage `exec`, ESRCH), or a step failed; the
@@ -148,6 +150,7 @@ def execute(
         seccomp_program=seccomp_program,
         preserve_fds=preserve_fds,
         die_with_parent=die_with_parent,
+        adopts_orphans=adopts_orphans,
     )
     undo = Undo()
     version = config.get("ociVersion") or ""

@@ -33,6 +33,7 @@ class Settler:
 
     __slots__ = (
         "_keep_admin",
+        "adopts_orphans",
         "agent",
         "die_with_parent",
         "identity",
@@ -59,6 +60,7 @@ class Settler:
         preserve_fds: int,
         die_with_parent: bool,
         agent: Agent | None = None,
+        adopts_orphans: bool = False,
     ) -> None:
         self.identity = who
         self.progress = progress
@@ -69,6 +71,7 @@ class Settler:
         self.seccomp_flags: Sequence[str] | None = (linux.get("seccomp") or {}).get("flags")
         self.preserve_fds = preserve_fds
         self.die_with_parent = die_with_parent
+        self.adopts_orphans = adopts_orphans  # is the parent of what its descendants leave behind
         self.agent = agent
         self.path = ""
         self.pid = 0
@@ -107,6 +110,8 @@ class Settler:
         identity.assume(who, progress, keep_admin=self._keep_admin)
         if self.die_with_parent:
             sys.prctl(sys.PR_SET_PDEATHSIG, sys.SIGKILL)
+        if self.adopts_orphans:
+            sys.prctl(sys.PR_SET_CHILD_SUBREAPER, 1)
         progress.at("exec")
         self.path = program.find(who)
 
@@ -142,6 +147,8 @@ class Settler:
         calls = [*entering, ("setsid", sys.SYS_setsid)]
         if self.die_with_parent:
             calls.append(("prctl", sys.SYS_prctl, sys.PR_SET_PDEATHSIG, sys.SIGKILL, 0, 0, 0))
+        if self.adopts_orphans:
+            calls.append(("prctl", sys.SYS_prctl, sys.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
         if self.stdio is None:
             calls.append(("ioctl", sys.SYS_ioctl, 0, pty.TIOCSCTTY, 0))
         if self.seccomp_program is not None:

@@ -16,10 +16,19 @@ class ExecRequest(Value):
     """A further process for the container: `process` as in the OCI configuration's `process`.
 
     `seccomp_program` is the path of compiled BPF, as for the container itself. Standard input is open
-    when the stream has one. After `timeout_s`, if that is not 0, it is killed with all its descendants.
+    when the stream has one. After `timeout_s`, if that is not 0, it is killed with all its descendants;
+    with `adopts_orphans` no process that it starts gets away from that.
     """
 
-    __slots__ = ("console_size", "id", "process", "seccomp_program", "terminal", "timeout_s")
+    __slots__ = (
+        "adopts_orphans",
+        "console_size",
+        "id",
+        "process",
+        "seccomp_program",
+        "terminal",
+        "timeout_s",
+    )
 
     def __init__(
         self,
@@ -30,6 +39,7 @@ class ExecRequest(Value):
         seccomp_program: str | None = None,
         console_size: Sequence[int] | None = None,
         timeout_s: float = 0.0,
+        adopts_orphans: bool = False,
     ) -> None:
         self.id = id
         self.process = process
@@ -37,6 +47,7 @@ class ExecRequest(Value):
         self.seccomp_program = seccomp_program
         self.console_size = console_size
         self.timeout_s = timeout_s
+        self.adopts_orphans = adopts_orphans
 
 
 class ExecOrder(Value):

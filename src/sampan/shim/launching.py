@@ -106,6 +106,7 @@ def start_exec(order: ExecOrder, target: int, report: int) -> Answer:
             cgroup=open_cgroup(order.cgroup_path) if order.cgroup_path else None,
             target=target,
             report=sock,
+            adopts_orphans=request.adopts_orphans,
         )
     finally:
         sock.close()  # its end is what the keeper waits for next
