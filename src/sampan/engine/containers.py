@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
-from sampan.engine import processes, streams, terms, updates
+from sampan.engine import port_updates, processes, streams, terms, updates
 from sampan.engine.commit import Trees
 from sampan.engine.container import Container, Event, Status, WaitResult
 from sampan.engine.creation import Creation
@@ -19,6 +19,7 @@ from sampan.engine.leases import LABEL
 from sampan.engine.lifecycle import Lifecycle
 from sampan.engine.model import ContainerConfig, HostConfig, NetworkingConfig, UpdateConfig
 from sampan.engine.names import checked_name
+from sampan.engine.policies import check_terms
 from sampan.engine.resources import Machine
 from sampan.engine.services import Services
 from sampan.engine.sizes import WrittenSizes
@@ -43,6 +44,8 @@ class Containers:
         self._machine = machine
         self._creation = Creation(services, images, machine)
         self.lifecycle = Lifecycle(services, self.remove_ended)
+        self.change_network_terms: updates.ChangeTerms = updates.change_nothing
+        self.publisher: port_updates.Publisher | None = None
         self.trees = Trees(services, images, self.lifecycle)
         self.written = WrittenSizes(services.snapshots)
         self.files = Files(services, self.lifecycle, self.written)
@@ -91,6 +94,7 @@ class Containers:
     ) -> tuple[str, Sequence[str]]:
         """See `Creation.create`, `terms` and `leases`."""
         wanted = terms.asked(config, host_config)
+        check_terms(wanted, host_config.network_mode)
         with self._services.leases.joining(wanted.lease) as lease:
             if lease:
                 wanted = msgspec.structs.replace(wanted, lease=lease)
@@ -126,7 +130,12 @@ class Containers:
     async def update(self, reference: str, change: UpdateConfig) -> Sequence[str]:
         """See `updates.update`; return the warnings."""
         container = self.get(reference)
-        warnings = await updates.update(container, change, self._registry, self._machine)
+        if change.publish_add or change.publish_remove:
+            assert self.publisher is not None, "the engine has not set it"
+            await port_updates.publish(container, change, self.publisher, self._registry)
+        warnings = await updates.update(
+            container, change, self._registry, self._machine, self.change_network_terms
+        )
         self.deadlines.watch(container)
         self.lifecycle.order.wake()
         self.lifecycle.emit(container, "update")

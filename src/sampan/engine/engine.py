@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sampan.content.store import ContentStore
+from sampan.engine.connections import Connections
 from sampan.engine.container import Container
 from sampan.engine.containers import Containers
 from sampan.engine.events import EventBus
@@ -25,7 +26,10 @@ from sampan.engine.housekeeping import Housekeeping
 from sampan.engine.lease_members import LeaseMembers
 from sampan.engine.leases import Leases
 from sampan.engine.networking import Networking
+from sampan.engine.networks import Networks
 from sampan.engine.options import EngineOptions
+from sampan.engine.policies import Policies
+from sampan.engine.ports import Ports
 from sampan.engine.post_mortem import History
 from sampan.engine.preset import LivePreset
 from sampan.engine.recovery import recover
@@ -44,7 +48,9 @@ from sampan.errors import SampanError, Unavailable
 from sampan.images.distribution.client import Registries
 from sampan.images.distribution.settings import LiveSettings
 from sampan.images.service import Images
-from sampan.network.bridge import BridgeNetwork
+from sampan.network.bridge import DISABLED, BridgeNetwork
+from sampan.network.egress import Egress
+from sampan.network.published import PublishedRules
 from sampan.shim.client import Zygote
 from sampan.snapshots.overlay import Snapshotter
 from sampan.state.containers import ContainerRows
@@ -52,6 +58,7 @@ from sampan.state.database import Database
 from sampan.state.events import EventLog
 from sampan.state.images import ImageRows
 from sampan.state.leases import LeaseRows
+from sampan.state.networks import NetworkRows
 from sampan.state.post_mortems import PostMortems
 from sampan.state.volumes import VolumeRows
 
@@ -69,6 +76,7 @@ class Engine:
         services: Services,
         images: Images,
         containers: Containers,
+        networks: Networks,
         system: System,
         registry_settings: LiveSettings,
     ) -> None:
@@ -78,12 +86,32 @@ class Engine:
         self.history = services.history
         self.preset = services.preset
         self.networking = services.networking
+        self.networks = networks
+        self.connections = Connections(services, networks, containers.lifecycle)
         self.images = images
         self.volumes = services.volumes
         self.containers = containers
         self.execs = Execs(services, containers.lifecycle)
         self.health_checks = HealthChecks(services.registry, containers.lifecycle, self.execs)
+        self.policies = Policies(
+            services.networking, Egress(table=services.networking.bridge.table)
+        )
+        services.networking.watchers.append(self.policies)
+        containers.lifecycle.watchers.append(self.policies)
+        containers.change_network_terms = self.policies.change
         self.resolver = Resolver(options.exec_root, services.networking, services.registry)
+        self.ports = Ports(
+            services.networking,
+            PublishedRules(
+                services.networking.bridge.table,
+                respect_firewall=options.respect_host_firewall,
+            ),
+            address=options.publish_address,
+        )
+        services.networking.watchers.append(self.ports)
+        containers.publisher = self.ports
+        self.resolver.policy = self.policies.document
+        self.policies.tell = self.resolver.refresh
         services.networking.watchers.append(self.resolver)
         services.networking.asks_resolver = self.resolver.serves
         containers.lifecycle.watchers.append(self.resolver)
@@ -92,7 +120,7 @@ class Engine:
         containers.lifecycle.watchers.append(self.unhealthy)
         self.health_checks.judges.append(self.unhealthy.checked)
         self.leases = services.leases
-        self.lease_members = LeaseMembers(containers, self.execs, services.volumes)
+        self.lease_members = LeaseMembers(containers, self.execs, networks, services.volumes)
         self.leases.end_members = self.lease_members.end
         self.system = system
         self.stats = Stats(services.registry, services.networking)
@@ -126,7 +154,14 @@ class Engine:
             engine.networking.bridge.watch(asyncio.get_running_loop())
             for warning in engine.networking.bridge.warnings:
                 log.warning("bridge network: %s", warning)
+            await asyncio.to_thread(engine.ports.open)
+            for failure in await asyncio.to_thread(engine.networks.ensure):
+                log.error("%s", failure)
+            await asyncio.to_thread(engine.policies.open)
             ended = await recover(engine._services, engine.containers.lifecycle)
+            await engine.connections.put_back(engine.containers.list())
+            engine.ports.settle()
+            engine.policies.settle()
             engine.resolver.client.open()
             await asyncio.to_thread(engine.volumes.tidy)
         except BaseException:
@@ -155,6 +190,7 @@ class Engine:
         )
         volumes.open()
         system = System(options)
+        identity = _identity(database)
         registry_settings = LiveSettings(options.registries)
         images = Images(
             content=ContentStore(options.data_root),
@@ -174,7 +210,7 @@ class Engine:
                 BridgeNetwork(
                     bridge=options.bridge,
                     bip=options.bip or None,
-                    table=options.firewall_table or None,
+                    table=options.firewall_table or _own_table(options, identity),
                 ),
                 registry.find,
             ),
@@ -193,12 +229,21 @@ class Engine:
             leases=Leases(LeaseRows(database), events),
         )
         containers = Containers(services, images, system.machine)
+        networks = Networks(
+            NetworkRows(database),
+            services.networking,
+            events,
+            pools=options.address_pools,
+            seed=identity,
+        )
+        networks.open()
         return cls(
             options=options,
             database=database,
             services=services,
             images=images,
             containers=containers,
+            networks=networks,
             system=system,
             registry_settings=registry_settings,
         )
@@ -238,12 +283,14 @@ class Engine:
         await self.leases.close()
         await self.containers.deadlines.close()
         await self.health_checks.close()
+        await self.policies.close()
         await self.unhealthy.close()
         self.resolver.client.close()
         await self.containers.lifecycle.close()
         await self.history.close()
         await self._zygote.stop()
         await asyncio.to_thread(self._services.snapshots.close)
+        self.ports.close()
         self.networking.bridge.close()
         self._database.close()
 
@@ -252,6 +299,11 @@ class Engine:
             await self.containers.remove_ended(container)
         except (SampanError, OSError) as error:
             log.error("container %s: it could not be removed: %s", container.id, error)
+
+
+def _own_table(options: EngineOptions, identity: str) -> str | None:
+    """Engines without a bridge of their own are told apart by their identity."""
+    return f"sampan-{identity[:8]}" if options.bridge == DISABLED else None
 
 
 def _identity(database: Database) -> str:

@@ -263,10 +263,13 @@ class HostConfig(Resources):
 class UpdateConfig(Resources):
     """The body of `POST /containers/{id}/update`; zero and empty mean "as it is".
 
-    `annotations`: Sampan's own, those of `engine.terms` that can change.
+    Sampan's own: `annotations`, those of `engine.terms` that can change; `publish_add` and
+    `publish_remove`, by container port as `port_bindings` (no binding at all to remove: all of it).
     """
 
     annotations: dict[str, str] | None = None
+    publish_add: dict[str, list[PortBinding] | None] | None = None
+    publish_remove: dict[str, list[PortBinding] | None] | None = None
     restart_policy: RestartPolicy = msgspec.field(default_factory=RestartPolicy)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from sampan.engine import bound_ports
 from sampan.engine.container import Container, Endpoint
 from sampan.engine.endpoint_wishes import (
     NOTHING,
@@ -239,6 +240,7 @@ class Networking:
             networks,
             sandbox_id=container.id if pid else "",
             sandbox_key=f"/proc/{pid}/ns/net" if pid else "",
+            ports=bound_ports.shown(container) if pid and self.mode(container) != HOST else None,
         )
 
     def _places(self, container: Container) -> dict[str, Endpoint]:

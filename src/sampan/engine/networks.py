@@ -111,7 +111,7 @@ class Networks:
         self._networking.bridge.beside(self._rules)
 
     def ensure(self) -> list[str]:
-        """Put back what the kernel lost; return the names of networks that cannot be. Blocks."""
+        """Put back what the kernel lost; return what is wrong with networks that cannot be. Blocks."""
         machine, failed = Machine(), []
         for name in stray_bridges(machine, self._owner, self._entries):
             delete_link(name)  # of a daemon that was killed while it made a network
@@ -121,8 +121,7 @@ class Networks:
                 try:
                     network.ensure(machine)
                 except SampanError as error:
-                    log.error("network %s: %s", entry.name, error.message)
-                    failed.append(entry.name)
+                    failed.append(f"network {entry.name}: {error.message}")
         return failed
 
     # Look-ups

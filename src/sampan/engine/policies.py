@@ -141,7 +141,7 @@ class Policies:
 
     # Changes and questions
 
-    async def change(self, container: Container, terms: Terms) -> None:
+    async def change(self, container: Container, before: Terms, after: Terms) -> None:
         """Put other terms in force for a container that may run; open connections that they forbid end.
 
         Raises:
@@ -150,16 +150,15 @@ class Policies:
         """
         if not container.state.running:
             return
-        before = container.record.terms
         attachments = self._networking.attachments(container)
-        if terms.network_policy != before.network_policy:
+        if after.network_policy != before.network_policy:
             for network, attachment in attachments:
-                self._guard(container, network, attachment, terms)
+                self._guard(container, network, attachment, after)
             self.tell(container)
             for _, attachment in attachments:
                 await asyncio.to_thread(self._cut, attachment)
-        if terms.net_rate != before.net_rate:
-            rate = parse_rate(terms.net_rate)
+        if after.net_rate != before.net_rate:
+            rate = parse_rate(after.net_rate)
             try:
                 for _, attachment in attachments:
                     await asyncio.to_thread(self._limit, attachment, rate)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import select
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -24,6 +24,8 @@ from sampan.engine.resources import Machine, check_limits, oci_resources
 from sampan.engine.restarts import check_policy
 from sampan.errors import Conflict, InvalidArgument, RuntimeFailure, Unavailable
 from sampan.linux.cgroups.manager import open_cgroup
+
+ChangeTerms = Callable[[Container, terms.Terms, terms.Terms], Awaitable[None]]
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +41,16 @@ _UNSET_CPU = {"shares": 1024, "quota": -1, "period": 100_000}
 
 
 async def update(
-    container: Container, change: UpdateConfig, registry: Registry, machine: Machine
+    container: Container,
+    change: UpdateConfig,
+    registry: Registry,
+    machine: Machine,
+    change_network: ChangeTerms,
 ) -> list[str]:
     """Change the container; return the warnings. All of it happens, or nothing.
+
+    `change_network` puts the second terms in force instead of the first, as far as they are about its
+    network.
 
     Raises:
         InvalidArgument: a value that cannot be meant, or a field that an update does not change.
@@ -64,6 +73,12 @@ async def update(
         wishes = checked_wishes(change.annotations or {})
         terms_after = terms.changed(terms_before, wishes)
         await _apply(container, live_resources(after, change), undoing(before, change))
+        try:
+            await change_network(container, terms_before, terms_after)
+        except BaseException:
+            await _undo(container, undoing(before, change))
+            await change_network(container, terms_after, terms_before)
+            raise
         container.record.host_config, container.record.terms = after, terms_after
         if terms.TTL in wishes:
             container.record.deadline = boot_clock.after_or_never(terms_after.ttl_ns)
@@ -73,8 +88,13 @@ async def update(
             container.record.host_config = before
             container.record.terms, container.record.deadline = terms_before, deadline_before
             await _undo(container, undoing(before, change))
+            await change_network(container, terms_after, terms_before)
             raise
     return warnings
+
+
+async def change_nothing(_: Container, before: terms.Terms, after: terms.Terms) -> None:
+    """For an engine without networks of its own."""
 
 
 def checked_wishes(annotations: Mapping[str, str]) -> dict[str, str]:
