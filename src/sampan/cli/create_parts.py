@@ -79,10 +79,10 @@ def _expose_range(text: str, span: str) -> tuple[int, int]:
     return first, last
 
 
-def bindings(call: Call) -> dict[str, list[dict[str, str]]]:
-    """`--publish` as PortBindings: container port and protocol to host addresses and ports."""
+def bindings(call: Call, flag: str = "publish") -> dict[str, list[dict[str, str]]]:
+    """`--publish` (or a flag like it) as PortBindings: container port and protocol to host addresses and ports."""
     table: dict[str, list[dict[str, str]]] = {}
-    for text in call.items("publish"):
+    for text in call.items(flag):
         for port, address, host_port in _published(_short_form(text)):
             table.setdefault(port, []).append({"HostIp": address, "HostPort": host_port})
     return table

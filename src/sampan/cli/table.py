@@ -54,6 +54,7 @@ COMMANDS: dict[str, CommandRow] = {
     "logs": ("logs [OPTIONS] CONTAINER", "Fetch the logs of a container", (1, 1), "logs", ("container logs",), False),
     "manifest inspect": ("manifest inspect [OPTIONS] [MANIFEST_LIST] MANIFEST", "Display an image manifest, or manifest list", (1, 2), "manifest_inspect", (), False),
     "pause": ("pause CONTAINER [CONTAINER...]", "Pause all processes within one or more containers", (1, -1), "pause", ("container pause",), False),
+    "port": ("port CONTAINER [PRIVATE_PORT[/PROTO]]", "List port mappings or a specific mapping for the container", (1, 2), "port", ("container port",), False),
     "ps": ("ps [OPTIONS]", "List containers", (0, 0), "ps", ("container ls", "container list", "container ps"), False),
     "pull": ("pull [OPTIONS] NAME[:TAG|@DIGEST]", "Download an image from a registry", (1, 1), "pull", ("image pull",), False),
     "push": ("push [OPTIONS] NAME[:TAG]", "Upload an image to a registry", (1, 1), "push", ("image push",), False),

@@ -52,6 +52,14 @@ FLAGS = (
         "What to do when the container is unhealthy (restart[:N]|stop|none)",
     ),
     ("pids-limit", "", "int", "", "Tune container pids limit (set -1 for unlimited)"),
+    ("publish-add", "", "list", "", "Publish a container's port(s), as run's --publish"),
+    (
+        "publish-rm",
+        "",
+        "list",
+        "",
+        "Take back a published port ([[ip:]hostPort:]containerPort[/proto])",
+    ),
     ("restart", "", "string", "", "Restart policy to apply when a container exits"),
     ("ttl", "", "string", "", "How long the container may live from now on; 0 for no limit"),
 )
@@ -91,6 +99,7 @@ def _body(call: Call) -> dict[str, Any]:
         annotations["sampan.after"] = ",".join(call.items("after"))
     return {
         **({"Annotations": annotations} if annotations else {}),
+        **_ports(call),
         "BlkioWeight": call.number("blkio-weight"),
         "CpuPeriod": call.number("cpu-period"),
         "CpuQuota": call.number("cpu-quota"),
@@ -107,3 +116,16 @@ def _body(call: Call) -> dict[str, Any]:
         "PidsLimit": call.number("pids-limit") if "pids-limit" in call.changed else None,
         "RestartPolicy": restart_policy(call.text("restart")),
     }
+
+
+def _ports(call: Call) -> dict[str, Any]:
+    """Ports to publish and to take back; a port without one of the host: all of it."""
+    if not (call["publish-add"] or call["publish-rm"]):
+        return {}
+    from sampan.cli.create_parts import bindings
+
+    removed = {
+        port: [place for place in places if place["HostIp"] or place["HostPort"]]
+        for port, places in bindings(call, "publish-rm").items()
+    }
+    return {"PublishAdd": bindings(call, "publish-add"), "PublishRemove": removed}
