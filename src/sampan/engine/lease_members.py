@@ -12,6 +12,7 @@ from sampan.errors import NotFound, SampanError
 if TYPE_CHECKING:
     from sampan.engine.containers import Containers
     from sampan.engine.execs import Execs
+    from sampan.engine.networks import Networks
     from sampan.engine.volumes import Volumes
 
 AT_ONCE = 8
@@ -20,9 +21,16 @@ AT_ONCE = 8
 class LeaseMembers:
     """Over the parts of one engine that make things."""
 
-    def __init__(self, containers: Containers, execs: Execs, volumes: Volumes) -> None:
+    def __init__(
+        self,
+        containers: Containers,
+        execs: Execs,
+        volumes: Volumes,
+        networks: Networks | None = None,
+    ) -> None:
         self._containers = containers
         self._execs = execs
+        self._networks = networks
         self._volumes = volumes
 
     def of(self, name: str) -> dict[str, list[str]]:
@@ -33,6 +41,11 @@ class LeaseMembers:
                 container.id
                 for container in self._containers.list()
                 if container.record.terms.lease == name
+            ],
+            "Networks": [
+                entry.id
+                for entry in (self._networks.all() if self._networks else ())
+                if lease_of(entry.record.labels) == name
             ],
             "Volumes": [
                 volume.name
@@ -59,6 +72,7 @@ class LeaseMembers:
         for kind, remove in (
             ("Execs", self._execs.end),
             ("Containers", self._containers.remove_if_there),
+            ("Networks", self._remove_network),
             ("Volumes", self._remove_volume),
         ):
             outcomes = await asyncio.gather(
@@ -69,6 +83,10 @@ class LeaseMembers:
             )
             left += [text for text in outcomes if text]
         return left
+
+    async def _remove_network(self, identity: str) -> None:
+        assert self._networks is not None
+        await self._networks.remove(identity)
 
     async def _remove_volume(self, name: str) -> None:
         self._volumes.remove(name)
