@@ -15,6 +15,7 @@ from sampan.api.routes.history import HistoryRoutes
 from sampan.api.routes.image_transfer import ImageTransferRoutes
 from sampan.api.routes.images import ImageRoutes
 from sampan.api.routes.leases import LeaseCreate, LeaseRoutes
+from sampan.api.routes.networks import NetworkRoutes
 from sampan.api.routes.space import SpaceRoutes
 from sampan.api.routes.stats import StatsRoutes
 from sampan.api.routes.streams import StreamRoutes
@@ -23,6 +24,7 @@ from sampan.api.routes.trees import TreeRoutes
 from sampan.api.routes.volumes import VolumeCreate, VolumeRoutes
 from sampan.api.server import ApiServer
 from sampan.engine.model import CreateRequest, ExecConfig, UpdateConfig
+from sampan.engine.network_plan import NetworkCreate
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -31,7 +33,14 @@ if TYPE_CHECKING:
 def docker_api(engine: Engine) -> ApiServer:
     """The API server of `engine`, to be given to listeners."""
     codec.prepare(
-        CopyRequest, CreateRequest, UpdateConfig, ExecConfig, ExecStart, VolumeCreate, LeaseCreate
+        CopyRequest,
+        CreateRequest,
+        UpdateConfig,
+        ExecConfig,
+        ExecStart,
+        VolumeCreate,
+        LeaseCreate,
+        NetworkCreate,
     )
     return ApiServer(
         [
@@ -48,6 +57,7 @@ def docker_api(engine: Engine) -> ApiServer:
             *ImageTransferRoutes(engine).routes(),
             *DistributionRoutes(engine).routes(),
             *VolumeRoutes(engine).routes(),
+            *NetworkRoutes(engine).routes(),
             *LeaseRoutes(engine).routes(),
             *absent.routes(),
         ],

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sampan.content.store import ContentStore
+from sampan.engine import image_mounts
 from sampan.engine.connections import Connections
 from sampan.engine.container import Container
 from sampan.engine.containers import Containers
@@ -120,7 +121,7 @@ class Engine:
         containers.lifecycle.watchers.append(self.unhealthy)
         self.health_checks.judges.append(self.unhealthy.checked)
         self.leases = services.leases
-        self.lease_members = LeaseMembers(containers, self.execs, networks, services.volumes)
+        self.lease_members = LeaseMembers(containers, self.execs, services.volumes, networks)
         self.leases.end_members = self.lease_members.end
         self.system = system
         self.stats = Stats(services.registry, services.networking)
@@ -197,9 +198,7 @@ class Engine:
             snapshots=snapshots,
             rows=ImageRows(database),
             emit=_image_events(events),
-            in_use=lambda identity: [
-                (c.id, c.state.counts_as_running) for c in registry if c.image[0] == identity
-            ],
+            in_use=lambda identity: image_mounts.users(registry, identity),
             registries=Registries(registry_settings),
         )
         services = Services(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sampan.engine.filters import check_names, labels_chosen, labels_match, timestamp_ns
@@ -63,7 +63,7 @@ def _dangling(entry: Entry) -> bool:
 
 def _matches(entry: Entry, filters: Filters) -> bool:
     record = entry.record
-    checks = {
+    checks: dict[str, Callable[[str], bool]] = {
         "driver": lambda value: record.driver == value,
         "id": lambda value: entry.id.startswith(value),
         "name": lambda value: value in entry.name,

@@ -23,15 +23,6 @@ ABSENT: dict[str, list[tuple[str, str]]] = {
         ("POST", "/grpc"),
     ],
     "image attestations": [("GET", "/images/{name...}/attestations")],
-    "networks": [
-        ("GET", "/networks"),
-        ("POST", "/networks/create"),
-        ("POST", "/networks/prune"),
-        ("GET", "/networks/{id}"),
-        ("DELETE", "/networks/{id}"),
-        ("POST", "/networks/{id}/connect"),
-        ("POST", "/networks/{id}/disconnect"),
-    ],
     "plugins": [
         ("GET", "/plugins"),
         ("GET", "/plugins/privileges"),
