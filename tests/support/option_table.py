@@ -107,7 +107,7 @@ HOST_CONFIG = (
     Row("AutoRemove", HONOURED, "`--rm`", f"{RUN}::test_rm_removes"),
     Row("VolumeDriver", HONOURED, "`--volume-driver`; `local` is the one there is", f"{VOLUMES}::test_refusals"),
     Row("VolumesFrom", HONOURED, "`--volumes-from`", f"{VOLUMES}::test_volumes_from"),
-    Row("Mounts", HONOURED, "`--mount` of types bind, volume and tmpfs; image, npipe and cluster: 501", f"{OPTIONS}::test_read_only_binds_are_so_below"),
+    Row("Mounts", HONOURED, "`--mount` of types bind, volume, tmpfs and image (read-only); npipe and cluster: 501", f"{OPTIONS}::test_read_only_binds_are_so_below"),
     Row("ConsoleSize", HONOURED, "of a terminal at its start (dockerd since 23)", f"{OPTIONS}::test_terminal_size"),
     Row("Annotations", HONOURED, "`--annotation`: in the OCI configuration", f"{OPTIONS}::test_annotations"),
     Row("CapAdd", HONOURED, "`--cap-add`", f"{RUN}::test_capabilities"),

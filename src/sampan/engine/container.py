@@ -144,7 +144,8 @@ class BoundMount(msgspec.Struct, kw_only=True):
 
     One that is read-only is so with all that is mounted below it, unless `writable_below`.
     A volume has a `name` (none until it is made) and perhaps a directory in it that is meant
-    (`subpath`); with `no_copy` it does not get what the image has there.
+    (`subpath`); with `no_copy` it does not get what the image has there. Of an image, `source` is what
+    the user called it, `image` its ID and `layers` the snapshot that it is.
     """
 
     type: str
@@ -157,6 +158,8 @@ class BoundMount(msgspec.Struct, kw_only=True):
     subpath: str = ""
     no_copy: bool = False
     writable_below: bool = False
+    image: str = ""
+    layers: str = ""
 
 
 class Record(msgspec.Struct, kw_only=True):

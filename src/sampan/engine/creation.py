@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from sampan.engine import boot_clock, preset, sharing
+from sampan.engine import boot_clock, image_mounts, preset, sharing
 from sampan.engine.container import BoundMount, Container, Record
 from sampan.engine.health_probes import take_wishes
 from sampan.engine.leases import LABEL
@@ -149,6 +149,7 @@ class Creation:
         others = [mount for text in host.volumes_from or () for mount in self._mounts_of(text)]
         mounts = parse_mounts(config, host, others)
         make_sources(mounts, host)
+        image_mounts.resolve(mounts, self._images)
         return Record(
             id=identity,
             name=name,

@@ -15,7 +15,7 @@ import signal
 from collections.abc import Coroutine, Iterable
 from typing import Any, Protocol
 
-from sampan.engine import defaults, health, restarts, sharing
+from sampan.engine import defaults, health, image_mounts, restarts, sharing
 from sampan.engine.bundle import Bundles
 from sampan.engine.container import Container, Event, Status
 from sampan.engine.order import Order
@@ -126,6 +126,9 @@ class Lifecycle:
             self._services.registry.save(container)
         bound = await self._services.volumes.mount(container)
         try:
+            bound |= image_mounts.place(
+                container, self._services.snapshots, self._services.volumes.places
+            )
             bound |= sharing.place_shm(
                 container,
                 self._services.registry.find,

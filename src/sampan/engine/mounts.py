@@ -192,7 +192,19 @@ def _parse_mount(spec: MountSpec) -> BoundMount:
                 subpath=volume.subpath if volume else "",
                 no_copy=bool(volume and volume.no_copy),
             )
-        case "image" | "npipe" | "cluster":
+        case "image":
+            if not spec.source:
+                raise InvalidArgument(
+                    'invalid mount config for type "image": field Source must not be empty'
+                )
+            return BoundMount(
+                type="image",
+                source=spec.source,
+                destination=target(spec.target),
+                rw=False,
+                subpath=spec.image_options.subpath if spec.image_options else "",
+            )
+        case "npipe" | "cluster":
             raise Unsupported(f"mounts of type {spec.type} are not built yet: {spec.target}")
         case _:
             raise InvalidArgument(f'mount type unknown: "{spec.type}"')

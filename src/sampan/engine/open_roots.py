@@ -126,7 +126,7 @@ async def _in_thread(container: Container, rootfs: Sequence[Mount], bound: dict[
     binds = [
         _bind(mount, bound.get(mount.destination, mount.source))
         for mount in container.record.mounts
-        if mount.type != "tmpfs"
+        if mount.type not in ("tmpfs", "image")
     ]
     binds += _network_files(container, {bind.destination for bind in binds})
     work = asyncio.ensure_future(

@@ -81,7 +81,7 @@ class Volumes:
         moment of a start."""
         self._rows = rows
         self._directory = directory
-        self._places = places
+        self.places = places
         self._registry = registry
         self._events = events
         self._volumes: dict[str, Volume] = {}
@@ -102,8 +102,8 @@ class Volumes:
         for volume in self._volumes.values():
             remove_tree(f"{os.path.dirname(volume.path)}/{STAGED}")
             self._unmount_unused(volume)
-        for name in os.listdir(self._places) if os.path.isdir(self._places) else ():
-            unbind(f"{self._places}/{name}")
+        for name in os.listdir(self.places) if os.path.isdir(self.places) else ():
+            unbind(f"{self.places}/{name}")
         for name in os.listdir(self._directory):
             if name not in self._volumes:
                 local_driver.unmount(f"{self._directory}/{name}/_data")
@@ -302,9 +302,9 @@ class Volumes:
             for number, mount in enumerate(container.record.mounts):
                 if mount.type == "volume":
                     await self._mount(self.get(mount.name))
-                if mount.subpath:
-                    os.makedirs(self._places, mode=0o700, exist_ok=True)
-                    place = f"{self._places}/{container.id}-{number}"
+                if mount.type == "volume" and mount.subpath:
+                    os.makedirs(self.places, mode=0o700, exist_ok=True)
+                    place = f"{self.places}/{container.id}-{number}"
                     bound[mount.destination] = place
                     bind_below(mount, place)
         except BaseException:
@@ -315,8 +315,8 @@ class Volumes:
 
     def place(self, container: Container, name: str) -> str:
         """An empty directory to mount something at for the moment of a start, for `unbind`."""
-        os.makedirs(self._places, mode=0o700, exist_ok=True)
-        path = f"{self._places}/{container.id}-{name}"
+        os.makedirs(self.places, mode=0o700, exist_ok=True)
+        path = f"{self.places}/{container.id}-{name}"
         os.mkdir(path, 0o700)
         return path
 
