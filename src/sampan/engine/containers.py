@@ -125,6 +125,7 @@ class Containers:
             old = container.name
             self._registry.reserve(wanted, container.id)
             self._registry.rename(container, wanted)
+            self._services.networking.renamed(container)
         self.lifecycle.emit(container, "rename", oldName=f"/{old}")
 
     async def update(self, reference: str, change: UpdateConfig) -> Sequence[str]:
