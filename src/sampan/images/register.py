@@ -1,19 +1,16 @@
 """The register: which images there are, in the rows, in memory and in the layout's index.
 
-Whatever has no row is garbage. What a change let go is collected after it, all that nothing needs
-when the register opens; but not what an operation under way, which holds the register, made or
-looked at: it is about to name it, or still reads it.
+Whatever has no row is garbage, and goes (`images.keeping.collecting`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import msgspec
 
@@ -24,8 +21,9 @@ from sampan.images.archives.load import Loaded
 from sampan.images.catalog import Catalog
 from sampan.images.disk import storing
 from sampan.images.image import Image
-from sampan.images.keeping.holds import Hold, Holds
-from sampan.images.keeping.needs import Freed, Needs, Parts
+from sampan.images.keeping.collecting import Collector
+from sampan.images.keeping.holds import Hold
+from sampan.images.keeping.needs import Parts
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import ChainID, Digest, short_id
 from sampan.oci.manifest import parse_manifest
@@ -47,8 +45,7 @@ _USE_STEP_NS = 60_000_000_000
 class Register:
     """The images of one engine, named and stored.
 
-    `let_go_bytes` counts what deletions gave back since the register was opened. `after_hold` is
-    called when an operation that may have added something has ended.
+    `let_go_bytes` counts what deletions gave back since the register was opened.
     """
 
     def __init__(
@@ -61,18 +58,14 @@ class Register:
         emit: Emit,
     ) -> None:
         self.catalog = catalog
-        self.holds = Holds()
-        self.needs = Needs()
+        self.collector = Collector(content, snapshots)
+        self.holds, self.needs = self.collector.holds, self.collector.needs
         self.let_go_bytes = 0
-        self.after_hold: Callable[[], object] = lambda: None
         self.sources = BlobSources(rows.database)
         self._content = content
         self._snapshots = snapshots
         self._rows = rows
         self._emit = emit
-        self._loose_blobs: set[Digest] = set()  # let go by somebody, to be looked at
-        self._loose_layers: set[ChainID] = set()
-        snapshots.on_release = self._loosen_layer
 
     def open(self) -> None:
         """Fill the catalog from the rows; drop what no row names."""
@@ -91,8 +84,7 @@ class Register:
         for reference, image_id in self._rows.references():
             self.catalog.refer(parse_reference(reference), images[image_id])
         self._snapshots.collect([image.chain_id for image in self.catalog if image.chain_id])
-        self._loose_blobs.update(self._content.digests())
-        self._collect()
+        self.collector.open()
         self.sources.keep_only(set(self._content.digests()))
         self.publish()
 
@@ -153,7 +145,7 @@ class Register:
         with storing(f"mount points of image {short_id(image.id)}"):
             self._snapshots.warm(image.parent)
         previous = self._name(image, record, loaded.references)
-        self._loosen(self.needs.put(image.id, parts))
+        self.collector.loosen(self.needs.put(image.id, parts))
         self.publish()
         if action is not None:
             for name in [reference.familiar for reference in loaded.references] or [image.id]:
@@ -179,7 +171,7 @@ class Register:
             index_digest="",
         )
         parts = self._parts(image.id, image.chain_id, image.record)
-        self._loosen(self.needs.put(image.id, parts))
+        self.collector.loosen(self.needs.put(image.id, parts))
         self.publish()
 
     def pushed(self, image: Image, reference: Reference) -> None:
@@ -248,8 +240,8 @@ class Register:
             layers = self._snapshots.unneeded(freed.chain, self.needs.needs_chain)
             deleted += [layer.chain for layer in layers]
             self.let_go_bytes += sum(layer.size for layer in layers)
-        self._loosen(freed)
-        self._collect()
+        self.collector.loosen(freed)
+        self.collector.collect()
         return [{"Deleted": digest} for digest in deleted]
 
     # -- Use --------------------------------------------------------------------------------------
@@ -278,82 +270,14 @@ class Register:
             self._rows.put(ImageRow(image.id, image.created_ns, record))
         image.record = record
 
-    # -- Collecting -------------------------------------------------------------------------------
-
-    @contextmanager
     def hold(
         self, what: str = "an operation", images: Iterable[Image] | None = None
-    ) -> Iterator[Hold]:
-        """Keep what an operation makes and looks at, or the `images` that it reads, until it ends.
+    ) -> AbstractContextManager[Hold]:
+        """Keep what an operation makes and looks at, or the `images` that it reads, until it ends;
+        see `Collector.hold`."""
+        return self.collector.hold(what, images)
 
-        `what` is said to people who ask what holds something. What got no name in the end (an
-        archive's lists, all of a load that failed) goes after it.
-        """
-        hold = Hold(what, None if images is None else frozenset(image.id for image in images))
-        self.holds.add(hold)
-        self._begin(hold)
-        try:
-            yield hold
-        finally:
-            self.holds.remove(hold)
-            self._end(hold)
-
-    def _begin(self, hold: Hold) -> None:
-        if hold.image_ids is None:
-            self._content.watch()
-            self._snapshots.layers.watch()
-            return
-        for image_id in hold.image_ids:
-            if (parts := self.needs.parts(image_id)) is not None:
-                self.needs.put(hold.owner(image_id), parts)
-
-    def _end(self, hold: Hold) -> None:
-        if hold.image_ids is not None:
-            for image_id in hold.image_ids:
-                self._loosen(self.needs.drop(hold.owner(image_id)))
-        elif not self.holds.unbounded:
-            self._loose_blobs |= self._content.settle()
-            self._loose_layers |= self._snapshots.layers.settle()
-        self._collect()
-        if hold.image_ids is None:
-            self.after_hold()
-
-    def _loosen(self, freed: Freed) -> None:
-        self._loose_blobs.update(freed.blobs)
-        if freed.chain is not None:
-            self._loose_layers.add(freed.chain)
-
-    def _loosen_layer(self, chain: ChainID) -> None:
-        """A container's layer is gone from above `chain`."""
-        if not self.needs.needs_chain(chain):
-            self._loose_layers.add(chain)
-            self._collect()
-
-    def _collect(self) -> None:
-        """Delete what was let go and nothing needs, unless an operation has seen it."""
-        retired = []
-        for digest in list(self._loose_blobs):
-            if self._content.seen(digest):
-                continue  # looked at again when the operations have ended
-            try:
-                path = None if self.needs.needs_blob(digest) else self._content.retire(digest)
-            except OSError as error:
-                log.warning("images: %s could not be deleted yet: %s", digest, error)
-                continue
-            self._loose_blobs.discard(digest)
-            if path is not None:
-                retired.append(path)
-        for chain in list(self._loose_layers):
-            if self._snapshots.layers.seen(chain):
-                continue
-            try:
-                self._snapshots.release(chain, self.needs.needs_chain)
-            except OSError as error:  # a full disk may have no room for a name in trash/
-                log.warning("images: layer %s could not be deleted yet: %s", chain, error)
-            else:
-                self._loose_layers.discard(chain)
-        if retired:
-            _unlink_soon(retired)
+    # -- Telling ----------------------------------------------------------------------------------
 
     def publish(self) -> None:
         """Bring the layout's index.json up to date, for tools that read the store.
@@ -423,25 +347,6 @@ def _record(loaded: Loaded, before: ImageRecord | None) -> ImageRecord:
         index_digest=record.index_digest or (before.index_digest if same_manifest else ""),
         pinned=before.pinned,
     )
-
-
-def _unlink_soon(paths: Sequence[str]) -> None:
-    """Delete files in a thread: a big one takes milliseconds. Without a loop, at once."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        _unlink_all(paths)
-    else:
-        loop.run_in_executor(None, _unlink_all, paths)
-
-
-def _unlink_all(paths: Sequence[str]) -> None:
-    for path in paths:
-        try:
-            os.unlink(path)
-        except OSError as error:
-            # It goes with the other leftovers when the store opens next.
-            log.warning("images: %s could not be deleted yet: %s", path, error)
 
 
 def _report_flush(flushing: asyncio.Future[None]) -> None:

@@ -46,7 +46,7 @@ class Upkeep:
         self._catalog = catalog
         self._in_use = in_use
         self._pruning = False
-        register.after_hold = self._after_hold
+        register.collector.after_hold = self._after_hold
 
     def tidy(self) -> None:
         """What is due from time to time: old downloads go, the budget is kept."""
