@@ -209,7 +209,8 @@ class SampanEngine(Engine):
 
     def clean(self) -> None:
         super().clean()
-        subprocess.run(["ip", "link", "delete", self.bridge], check=False, capture_output=True)
+        for name in (self.bridge, f"{self.bridge}-li"):
+            subprocess.run(["ip", "link", "delete", name], check=False, capture_output=True)
         for line in run(["nft", "list", "tables"], check=False).out.splitlines():
             if self.bridge in line:
                 subprocess.run(["nft", "delete", *line.split()], check=False)

@@ -79,8 +79,16 @@ def listen(address: str, port: int = 0) -> socket.socket:
     return server
 
 
-def reach(server: socket.socket, client: NetworkNamespace, timeout_s: float = 20) -> str:
+def reach(
+    server: socket.socket,
+    client: NetworkNamespace,
+    timeout_s: float = 20,
+    *,
+    at: tuple[str, int] | None = None,
+) -> str:
     """Connect from `client` to the server, exchange a byte; returns the address the server saw.
+
+    `at`: where the client looks for it, if that is not the server's own address.
 
     Raises:
         TimeoutError: dropped on the way.
@@ -90,7 +98,7 @@ def reach(server: socket.socket, client: NetworkNamespace, timeout_s: float = 20
         end = socket.socket(server.family)
     with end:
         end.settimeout(timeout_s)
-        end.connect(server.getsockname()[:2])
+        end.connect(at or server.getsockname()[:2])
         accepted, peer = server.accept()
         with accepted:
             accepted.settimeout(timeout_s)
