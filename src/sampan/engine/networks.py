@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 from sampan.engine.events import EventBus
 from sampan.engine.network_plan import NetworkCreate, planned
 from sampan.engine.networking import Networking
+from sampan.engine.policies import policy_among
+from sampan.engine.policies import policy_among
 from sampan.errors import Conflict, Forbidden, InvalidArgument, NotFound, SampanError
 from sampan.linux.netlink import delete_link
 from sampan.linux.nftables import NftError
@@ -143,6 +145,11 @@ class Networks:
         if not found:
             raise NotFound(f"network {reference} not found")
         return self._entries[found[0]]
+
+    def policy_of(self, network: Network) -> str:
+        """The egress policy of a network, empty for none; see `policies`."""
+        entry = self._entries.get(network.id)
+        return policy_among(entry.record.options, entry.record.labels) if entry else ""
 
     def all(self) -> list[Entry]:
         """All networks, the three that there are from the start first."""
@@ -410,6 +417,7 @@ def _check(request: NetworkCreate) -> None:
         raise InvalidArgument("ingress networks need swarm mode")
     if not request.wants_ipv4 and not request.enable_ipv6:
         raise InvalidArgument("IPv4 or IPv6 must be enabled")
+    policy_among(request.options, request.labels)
 
 
 def _plan(record: SubnetRecord) -> SubnetPlan:
