@@ -22,12 +22,13 @@ from sampan.engine.names import checked_name
 from sampan.engine.policies import check_terms
 from sampan.engine.resources import Machine
 from sampan.engine.services import Services
+from sampan.engine.signals import signal_number
 from sampan.engine.sizes import WrittenSizes
 from sampan.engine.streams import AttachOptions, LogOptions
 from sampan.engine.validation import (
     checked_rename,
 )
-from sampan.errors import Conflict, InvalidArgument, NotFound, SampanError
+from sampan.errors import Conflict, InvalidArgument, NotFound, RuntimeFailure, SampanError
 from sampan.images.service import Images
 from sampan.shim.streams import DETACHED, ClientStream
 
@@ -118,9 +119,15 @@ class Containers:
         Raises:
             InvalidArgument, Conflict: dockerd's texts.
         """
+        checked_rename(name)
         container = self.get(reference)
         checked_rename(name, container.name)
-        wanted = checked_name(name)
+        try:
+            wanted = checked_name(name)
+        except InvalidArgument as failure:
+            raise InvalidArgument(
+                f"Error when allocating new name: {failure.message}".replace("name (", "name (/")
+            ) from failure
         async with container.lock:
             old = container.name
             self._registry.reserve(wanted, container.id)
@@ -253,12 +260,28 @@ class Containers:
     async def restart(
         self, reference: str, *, signal: str | None = None, timeout_s: int | None = None
     ) -> None:
-        """See `Lifecycle.restart`."""
-        await self.lifecycle.restart(self.get(reference), signal_name=signal, timeout_s=timeout_s)
+        """See `Lifecycle.restart`; dockerd's text around what the start says."""
+        container = self.get(reference)
+        try:
+            await self.lifecycle.restart(container, signal_name=signal, timeout_s=timeout_s)
+        except RuntimeFailure as failure:
+            raise RuntimeFailure(
+                "restart",
+                f"Cannot restart container {reference}: {failure.message}",
+                path=failure.path,
+                errno=failure.errno,
+                hint=failure.hint,
+            ) from failure
 
     async def kill(self, reference: str, signal: str = "SIGKILL") -> None:
-        """See `Lifecycle.kill`."""
-        await self.lifecycle.kill(self.get(reference), signal)
+        """See `Lifecycle.kill`; dockerd's text around the refusal, and its order of looking at things."""
+        signal_number(signal)
+        try:
+            await self.lifecycle.kill(self.get(reference), signal)
+        except (Conflict, NotFound) as failure:
+            raise type(failure)(
+                f"Cannot kill container: {reference}: {failure.message}"
+            ) from failure
 
     async def pause(self, reference: str) -> None:
         """See `Lifecycle.pause`."""

@@ -419,7 +419,7 @@ class Lifecycle:
 
         Raises:
             InvalidArgument: no such signal.
-            Conflict: it does not run; dockerd's text.
+            Conflict: it does not run.
         """
         number = signal_number(signal_name or "SIGKILL")
         by_hand = restarts.stops_by_hand(number)
@@ -429,9 +429,7 @@ class Lifecycle:
             if not container.state.running:  # else its start was under way
                 return
         if not container.state.running:
-            raise Conflict(
-                f"Cannot kill container: {container.id}: Container {container.id} is not running"
-            )
+            raise Conflict(f"Container {container.id} is not running")
         if number == signal.SIGKILL:
             await self.force_end(container)
         else:

@@ -243,8 +243,8 @@ def merge_environment(wanted: list[str], preset: list[str]) -> list[str]:
     return [*wanted, *(entry for entry in preset if entry.partition("=")[0] not in names)]
 
 
-def checked_rename(name: str, current: str) -> None:
-    """Refuse a rename to nothing or to itself, with dockerd's texts."""
+def checked_rename(name: str, current: str = "") -> None:
+    """Refuse a rename to nothing, or to the `current` name, with dockerd's texts."""
     if not name.removeprefix("/"):
         raise InvalidArgument("Neither old nor new names may be empty")
     if name.removeprefix("/") == current:

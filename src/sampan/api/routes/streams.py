@@ -56,8 +56,9 @@ class StreamRoutes:
         )
 
     async def logs(self, call: Call) -> web.StreamResponse:
+        options = log_options(call)
         container = self._containers.get(call.parameters[0])
-        chunks = self._containers.logs(container.id, log_options(call))
+        chunks = self._containers.logs(container.id, options)
         return await answers.stream(call, media_type(call, terminal=container.config.tty), chunks)
 
     async def attach_websocket(self, call: Call) -> web.StreamResponse:
