@@ -161,7 +161,7 @@ async def test_joining(leases: Leases) -> None:
     with leases.labelled(None) as labels:
         assert labels == {"sampan.lease": "ci"}
     module.current.reset(token)
-    with pytest.raises(NotFound), leases.joining("other"):
+    with pytest.raises(InvalidArgument, match="No such lease"), leases.joining("other"):
         pass
 
 

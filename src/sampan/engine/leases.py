@@ -200,13 +200,17 @@ class Leases:
         That is `name`, or the lease of the request. The lease does not vanish before this is left.
 
         Raises:
-            NotFound, Conflict: there is no such lease, or it ends.
+            InvalidArgument, Conflict: there is no such lease, or it ends. Clients take a 404 for a
+                missing image.
         """
         name = name or current.get()
         if not name:
             yield ""
             return
-        lease = self.get(name)
+        try:
+            lease = self.get(name)
+        except NotFound as error:
+            raise InvalidArgument(error.message, hint=error.hint) from error
         _check_active(lease)
         lease.making += 1
         try:
