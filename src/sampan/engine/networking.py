@@ -150,7 +150,8 @@ class Networking:
         if mode.startswith("container:"):
             record.endpoints = {}
             return []
-        networks = [self.network(name) for name in list(record.endpoints) or [mode]]
+        names = [NONE] if container.config.network_disabled else list(record.endpoints) or [mode]
+        networks = [self.network(name) for name in names]
         check_together(mode, [network.name for network in networks])
         record.endpoints = {network.name: Endpoint(network=network.name) for network in networks}
         joined = [(network, attach(container, network)) for network in networks]

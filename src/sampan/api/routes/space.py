@@ -95,8 +95,9 @@ class SpaceRoutes:
         for image in usage.images:
             size, shared = usage.spaces[image.id]
             summary = image_shapes.summary({**image.summary(), "Size": size, "SharedSize": shared})
-            summary["Containers"] = usage.containers.get(image.id, 0)
-            items.append(versions.answer("image summary", summary, call.version))
+            item = versions.answer("image summary", summary, call.version)
+            item["Containers"] = usage.containers.get(image.id, 0)  # here in all versions
+            items.append(item)
         return items
 
     async def _volume_items(self) -> list[dict[str, Any]]:
