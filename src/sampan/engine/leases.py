@@ -55,6 +55,7 @@ class Lease:
         self.making = 0
         self.due_s = 0.0  # on the loop's clock
         self.timer: asyncio.TimerHandle | None = None
+        self.again = asyncio.Event()
         self.tried = asyncio.Event()
         self.gone = asyncio.Event()
         self.left: Sequence[str] = ()
@@ -185,6 +186,7 @@ class Leases:
         lease = self.get(name)
         if lease.ending:
             lease.tried.clear()
+            lease.again.set()
         else:
             self._begin_end(lease, reason="removed")
         await lease.tried.wait()
@@ -266,7 +268,7 @@ class Leases:
                 break
             if not busy:
                 lease.tried.set()
-            await asyncio.sleep(pause_s if lease.left else FIRST_PAUSE_S)
+            await _pause(lease.again, pause_s if lease.left else FIRST_PAUSE_S)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
         self._rows.delete(lease.name)
         del self._leases[lease.name]
@@ -316,6 +318,16 @@ def _unwind(lease: Lease) -> None:
     if lease.timer is not None:
         lease.timer.cancel()
         lease.timer = None
+
+
+async def _pause(again: asyncio.Event, longest_s: float) -> None:
+    """Wait, unless somebody wants it tried again now."""
+    try:
+        async with asyncio.timeout(longest_s):
+            await again.wait()
+    except TimeoutError:
+        pass
+    again.clear()
 
 
 async def _no_members(_: str) -> Sequence[str]:
