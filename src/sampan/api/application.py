@@ -16,6 +16,7 @@ from sampan.api.routes.image_transfer import ImageTransferRoutes
 from sampan.api.routes.images import ImageRoutes
 from sampan.api.routes.leases import LeaseCreate, LeaseRoutes
 from sampan.api.routes.networks import NetworkRoutes
+from sampan.api.routes.policies import PolicyRoutes
 from sampan.api.routes.space import SpaceRoutes
 from sampan.api.routes.stats import StatsRoutes
 from sampan.api.routes.streams import StreamRoutes
@@ -58,6 +59,7 @@ def docker_api(engine: Engine) -> ApiServer:
             *DistributionRoutes(engine).routes(),
             *VolumeRoutes(engine).routes(),
             *NetworkRoutes(engine).routes(),
+            *PolicyRoutes(engine).routes(),
             *LeaseRoutes(engine).routes(),
             *absent.routes(),
         ],

@@ -121,8 +121,16 @@ FLAGS = (
     ("memory-swappiness", "", "int", "-1", "Tune container memory swappiness (0 to 100)"),
     ("mount", "", "mount", "", "Attach a filesystem mount to the container"),
     ("name", "", "string", "", "Assign a name to the container"),
+    ("net-rate", "", "string", "", "Limit what is received and sent (in=10mbit,out=5mbit)"),
     ("network", "", "network", "", "Connect a container to a network"),
     ("network-alias", "", "list", "", "Add network-scoped alias for the container"),
+    (
+        "network-policy",
+        "",
+        "string",
+        "",
+        "What connections may be opened to (none|full|allow:NAME|SUBNET[:PORT],...)",
+    ),
     ("no-healthcheck", "", "bool", "", "Disable any container-specified HEALTHCHECK"),
     (
         "on-unhealthy",

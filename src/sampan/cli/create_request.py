@@ -216,7 +216,7 @@ def _host_extras(call: Call, host: dict[str, Any]) -> None:
         host["Sysctls"] = _table(call.items("sysctl"))
     if call["annotation"]:
         host["Annotations"] = _table(call.items("annotation"))
-    for flag in ("health-http", "health-tcp", "on-unhealthy", "ttl"):
+    for flag in ("health-http", "health-tcp", "net-rate", "network-policy", "on-unhealthy", "ttl"):
         if call.text(flag):
             host.setdefault("Annotations", {})[f"sampan.{flag}"] = call.text(flag)
     if call["after"]:

@@ -113,6 +113,8 @@ class Engine:
         containers.publisher = self.ports
         self.resolver.policy = self.policies.document
         self.policies.tell = self.resolver.refresh
+        self.policies.refused_names = self.resolver.refused
+        self.policies.of_network = networks.policy_of
         services.networking.watchers.append(self.resolver)
         services.networking.asks_resolver = self.resolver.serves
         containers.lifecycle.watchers.append(self.resolver)

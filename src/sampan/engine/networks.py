@@ -16,7 +16,6 @@ from sampan.engine.events import EventBus
 from sampan.engine.network_plan import NetworkCreate, planned
 from sampan.engine.networking import Networking
 from sampan.engine.policies import policy_among
-from sampan.engine.policies import policy_among
 from sampan.errors import Conflict, Forbidden, InvalidArgument, NotFound, SampanError
 from sampan.linux.netlink import delete_link
 from sampan.linux.nftables import NftError

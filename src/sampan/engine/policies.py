@@ -15,7 +15,7 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -23,7 +23,7 @@ import msgspec
 
 from sampan.engine.container import Container
 from sampan.engine.networking import HOST, NONE, Networking, normalised_mode
-from sampan.engine.terms import Terms
+from sampan.engine.terms import NETWORK_POLICY, PREFIXES, Terms
 from sampan.errors import InvalidArgument, RuntimeFailure, Unavailable, Unsupported
 from sampan.linux import conntrack, interfaces, traffic
 from sampan.linux.netlink import delete_link
@@ -49,7 +49,8 @@ class Policies:
     """What containers may reach and how fast, over one engine's networks.
 
     An `EndpointWatcher` and a `Watcher` of lives. `of_network` gives the policy of a network, empty for
-    none; `tell` is told of containers whose policy changes while they run, for the resolver.
+    none; `tell` is told of containers whose policy changes while they run, and `refused_names` asked for
+    [name, how often, when last] of those that a running container asked for in vain: the resolver's.
     """
 
     def __init__(self, networking: Networking, egress: Egress) -> None:
@@ -60,6 +61,7 @@ class Policies:
         self._containers: dict[str, Container] = {}  # that have a policy now
         self.of_network: Callable[[Network], str] = lambda _: ""
         self.tell: Callable[[Container], None] = lambda _: None
+        self.refused_names: Callable[[Container], Awaitable[list[Any]]] = _none_refused
 
     def open(self) -> None:
         """Take note of what guards containers already; blocks for some milliseconds."""
@@ -175,6 +177,8 @@ class Policies:
                 found += await asyncio.to_thread(self._egress.denied, attachment.host_port)
             except NftError as error:
                 raise Unavailable(f"refused packets cannot be counted: {error.message}") from error
+        if container.id in self._containers:
+            found += _of_names(await self.refused_names(container))
         return _summed(found)
 
     # Guarding
@@ -293,6 +297,19 @@ class Policies:
         task.add_done_callback(self._tasks.discard)
 
 
+def policy_among(*pairs: Mapping[str, str] | None) -> str:
+    """The policy that options or labels of a network ask for, empty for none.
+
+    Raises:
+        InvalidArgument: it cannot be meant.
+    """
+    for given in pairs:
+        for prefix in PREFIXES:
+            if text := (given or {}).get(prefix + NETWORK_POLICY):
+                return parse_policy(text).text
+    return ""
+
+
 def check_terms(terms: Terms, network_mode: str) -> None:
     """Refuse a policy or a rate for a network that is not the container's own.
 
@@ -348,6 +365,14 @@ async def _without_device(name: str) -> None:
         log.error("device %s: %s", name, error)
 
 
+async def _none_refused(_: Container) -> list[Any]:
+    return []
+
+
+def _of_names(refused: list[Any]) -> list[Denied]:
+    return [Denied("", "", 0, count, float(last_s), name) for name, count, last_s in refused]
+
+
 def _past_path(container: Container) -> str:
     return f"{container.directory}/denied.json"
 
@@ -365,12 +390,13 @@ def _past_denied(container: Container) -> list[Denied]:
 
 def _summed(denied: Iterable[Denied]) -> list[Denied]:
     """One entry for each destination, the latest first."""
-    found: dict[tuple[str, str, int], Denied] = {}
+    found: dict[tuple[str, str, int, str], Denied] = {}
     for entry in denied:
-        key = (entry.address, entry.protocol, entry.port)
+        key = (entry.address, entry.protocol, entry.port, entry.name)
         known = found.get(key)
         found[key] = Denied(
-            *key,
+            *key[:3],
+            name=entry.name,
             packets=entry.packets + (known.packets if known else 0),
             last_s=max(entry.last_s, known.last_s if known else 0.0),
         )

@@ -41,7 +41,8 @@ _PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
 class Denied:
     """A destination that was refused: packets so far, and when the last one came (Unix time).
 
-    `port` is 0 for a protocol without ports. An empty address stands for all that are not listed.
+    `port` is 0 for a protocol without ports. An empty address stands for all that are not listed, or,
+    with a `name`, for a name that was asked for in vain.
     """
 
     address: str
@@ -49,6 +50,7 @@ class Denied:
     port: int
     packets: int
     last_s: float
+    name: str = ""
 
 
 class Egress:

@@ -45,6 +45,20 @@ FLAGS = (
         "Swap limit equal to memory plus swap: -1 to enable unlimited swap",
     ),
     (
+        "net-rate",
+        "",
+        "string",
+        "",
+        "Limit what is received and sent (in=10mbit,out=5mbit; none for no limit)",
+    ),
+    (
+        "network-policy",
+        "",
+        "string",
+        "",
+        "What connections may be opened to (none|full|allow:NAME|SUBNET[:PORT],...)",
+    ),
+    (
         "on-unhealthy",
         "",
         "string",
@@ -92,7 +106,7 @@ def _body(call: Call) -> dict[str, Any]:
 
     annotations = {
         f"sampan.{flag}": call.text(flag)
-        for flag in ("on-unhealthy", "ttl")
+        for flag in ("net-rate", "network-policy", "on-unhealthy", "ttl")
         if flag in call.changed
     }
     if "after" in call.changed:
