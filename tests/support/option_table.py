@@ -133,7 +133,7 @@ HOST_CONFIG = (
     Row("UsernsMode", HONOURED, "`--userns host`, which is what all have: user namespaces have an issue of their own", f"{OPTIONS}::test_option"),
     Row("ShmSize", HONOURED, "`--shm-size`; 64 MB unless given", f"{OPTIONS}::test_option"),
     Row("Sysctls", HONOURED, "`--sysctl` of the container's namespaces; others are refused at create", f"{RUN}::test_option"),
-    Row("Runtime", REFUSED, "`--runtime` other than Sampan's own, for which `runc` and `io.containerd.runc.v2` pass, too: 400", f"{OPTIONS}::test_never_ignored"),
+    Row("Runtime", HONOURED, "`--runtime`: `sampan` (also called `io.containerd.runc.v2`), `runc` and `crun` where they are in PATH, and those of `add-runtime`; others are refused", "tests/api/conformance/test_other_runtimes.py::test_options"),
     Row("Isolation", REFUSED, "other than `default`: dockerd's text", f"{OPTIONS}::test_refused_with_another_status"),
     Row("MaskedPaths", HONOURED, "`--security-opt systempaths=unconfined` empties it", f"{SPEC}::test_masks_can_be_emptied"),
     Row("ReadonlyPaths", HONOURED, "as MaskedPaths", f"{SPEC}::test_masks_can_be_emptied"),

@@ -84,6 +84,7 @@ class Options:
     init: bool = False
     ulimits: tuple[tuple[str, int, int], ...] = ()
     preset: Preset = field(default_factory=Preset)
+    runtimes: tuple[tuple[str, tuple[str, ...]], ...] = ()
     trace_start: bool = False
     oom_score_adjust: int = 0
     shutdown_timeout_s: int = SHUTDOWN_TIMEOUT_S
@@ -119,6 +120,7 @@ class Options:
             debug=self.debug,
             trace_start=self.trace_start,
             labels=self.labels,
+            runtimes=dict(self.runtimes),
             preset=replace(self.preset, init=self.init, ulimits=self.ulimits),
             disk_budget_bytes=self.disk_budget_bytes,
             registries=self.registries,
@@ -282,6 +284,7 @@ def _checked(values: dict[str, Any], *, config_file: str, validate: bool) -> Opt
         history_lines=_history_lines(values),
         ulimits=tuple(parse_ulimit(text) for text in values.get("default-ulimit", ())),
         preset=preset_options.preset(values),
+        runtimes=preset_options.runtimes(values),
         shutdown_timeout_s=values.get("shutdown-timeout", SHUTDOWN_TIMEOUT_S),
         proxies=tuple((name, values[name]) for name in PROXIES if name in values),
         registries=_registries(values),

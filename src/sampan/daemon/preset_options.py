@@ -5,15 +5,18 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+import shlex
 from typing import Any
 
 from sampan.engine.log_options import check_log_config
 from sampan.engine.model import LogConfig
 from sampan.engine.preset import Preset
+from sampan.engine.runtimes import ALIASES, Runtimes
 from sampan.engine.seccomp_profile import parse_profile
 from sampan.errors import InvalidArgument
 
 KINDS: dict[str, type] = {
+    "add-runtime": list,
     "default-cgroupns-mode": str,
     "default-ipc-mode": str,
     "default-runtime": str,
@@ -27,6 +30,7 @@ KINDS: dict[str, type] = {
     "seccomp-profile": str,
 }
 HELP = {
+    "add-runtime": "Another OCI runtime: name=/path",
     "default-cgroupns-mode": "Default mode of cgroup namespaces (host, private)",
     "default-ipc-mode": "Default mode of IPC namespaces (private, shareable)",
     "default-runtime": "Default OCI runtime for containers (default sampan)",
@@ -39,7 +43,7 @@ HELP = {
     "no-new-privileges": "Set no-new-privileges by default for new containers",
     "seccomp-profile": 'Path of the default seccomp profile; "unconfined" for none',
 }
-FILE_NAMES = {"dns-opt": "dns-opts", "log-opt": "log-opts"}
+FILE_NAMES = {"add-runtime": "runtimes", "dns-opt": "dns-opts", "log-opt": "log-opts"}
 
 BUILTIN, UNCONFINED = "builtin", "unconfined"
 _MODES = {
@@ -56,6 +60,8 @@ def of_file(key: str, value: Any) -> Any:
         if all(isinstance(text, str) for text in value.values()):
             return [f"{name}={text}" for name, text in value.items()]
         raise InvalidArgument(f"log-opts: every value has to be a string, not {json.dumps(value)}")
+    if key == "runtimes" and isinstance(value, dict):
+        return [_runtime_of_file(name, runtime) for name, runtime in value.items()]
     if key == "default-shm-size" and type(value) is int:
         return str(value)
     return value
@@ -93,6 +99,39 @@ def preset(values: dict[str, Any]) -> Preset:
         seccomp_profile=_profile(values.get("seccomp-profile", "")),
         shm_bytes=_size(values.get("default-shm-size", "")),
     )
+
+
+def _runtime_of_file(name: str, value: Any) -> str:
+    """`{"path": …, "runtimeArgs": […]}` as the command line spells it."""
+    known = {"path", "runtimeArgs"}
+    if not isinstance(value, dict) or not set(value) <= known or not value.get("path"):
+        raise InvalidArgument(f"runtimes: {name} has to have a path, and perhaps runtimeArgs")
+    arguments = value.get("runtimeArgs") or []
+    if not all(isinstance(text, str) for text in [value["path"], *arguments]):
+        raise InvalidArgument(f"runtimes: {name}: path and runtimeArgs are strings")
+    return f"{name}={shlex.join([value['path'], *arguments])}"
+
+
+def runtimes(values: dict[str, Any]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """(name, command) of each runtime that is added; the default has to be one that there is.
+
+    Raises:
+        InvalidArgument: a value that cannot be meant.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for text in values.get("add-runtime", ()):
+        name, equals, command = text.partition("=")
+        if not (name and equals and command.startswith("/")):
+            raise InvalidArgument(
+                f"invalid value for --add-runtime: {text}: it has to be name=/path"
+            )
+        if name in ALIASES:
+            raise InvalidArgument(f"runtime name '{name}' is reserved")
+        found[name] = tuple(shlex.split(command))
+    default = values.get("default-runtime", "")
+    if default and default not in ALIASES and not Runtimes(found).command(default):
+        raise InvalidArgument(f"specified default runtime '{default}' does not exist")
+    return tuple(found.items())
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:

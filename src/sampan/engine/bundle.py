@@ -8,6 +8,7 @@ is compiled already.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,10 +17,14 @@ import msgspec
 from sampan.engine import sharing, spec
 from sampan.engine.container import Container
 from sampan.engine.log_options import driver_options
+from sampan.engine.model import HostConfig
 from sampan.engine.networking import write_file
 from sampan.engine.services import Services
 from sampan.engine.trace import StartTrace
 from sampan.shim.client import ShimRequest
+
+# What another OCI runtime keeps of a container, in its directory; see `runtime.foreign`.
+RUNTIME_FILES = "runtime"
 
 
 class Bundles:
@@ -40,7 +45,9 @@ class Bundles:
             NotFound, Conflict: a container whose namespace is to be joined is not there or not running.
         """
         record, options = container.record, self._services.options
-        preset = self._services.preset()
+        runtime = self._services.runtimes.command(record.host_config.runtime)
+        if runtime:
+            shutil.rmtree(f"{container.directory}/{RUNTIME_FILES}", ignore_errors=True)
         config = spec.oci_config(record, self._surroundings(container, mount_sources))
         trace.mark("config")
         profile = self._services.profiles.of(record)
@@ -65,13 +72,17 @@ class Bundles:
             terminal=record.config.tty,
             open_stdin=record.config.open_stdin,
             stdin_once=record.config.stdin_once,
-            reaper=preset.init if record.host_config.init is None else record.host_config.init,
+            reaper=not runtime and self._wants_init(record.host_config),
+            runtime=runtime,
             log_driver=container.log_driver,
             log_path=container.log_path,
             log_options=driver_options(record),
             console_size=size if size != (0, 0) else None,
             trace=options.trace_start,
         )
+
+    def _wants_init(self, host: HostConfig) -> bool:
+        return self._services.preset().init if host.init is None else host.init
 
     def _surroundings(
         self, container: Container, mount_sources: Mapping[str, str]

@@ -68,6 +68,7 @@ class Creation:
         chosen = checked_name(name) if name else random_name(self._registry)
         take_wishes(config, host_config)
         preset.apply(host_config, self._services.preset())
+        self._services.runtimes.check(host_config)
         warnings = check_request(config, host_config, self._machine)
         image = self._images.resolve_for(config.image, platform)
         self._registry.reserve(chosen, identity)
@@ -109,6 +110,7 @@ class Creation:
             config = msgspec.convert(msgspec.to_builtins(old.config), ContainerConfig)
             if config.hostname == old.id[:12]:
                 config.hostname = ""
+            self._services.runtimes.check(host)
             check_request(config, host, self._machine)
             image = self._images.resolve(old.image_id)
             new = self._record(old.id, old.name, config, host, old.networking, image)

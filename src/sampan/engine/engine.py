@@ -37,6 +37,7 @@ from sampan.engine.recovery import recover
 from sampan.engine.registry import Registry
 from sampan.engine.registry_config import registry_fields
 from sampan.engine.resolver import Resolver
+from sampan.engine.runtimes import Runtimes
 from sampan.engine.seccomp import Profiles
 from sampan.engine.services import Services
 from sampan.engine.space import DiskSpace
@@ -222,6 +223,7 @@ class Engine:
             cgroup_version=system.cgroup_version,
             apparmor=system.apparmor,
             preset=LivePreset(options.preset),
+            runtimes=Runtimes(options.runtimes),
             history=History(
                 PostMortems(database, options.history_limits),
                 registry,

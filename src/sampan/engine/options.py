@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sampan.engine.preset import Preset
@@ -18,7 +18,8 @@ HISTORY_LINES = 20
 class EngineOptions:
     """Where the engine keeps things, and dockerd's options that are the engine's business.
 
-    `preset` is what containers get where nobody says otherwise. `bip` is the default bridge's address with its prefix
+    `preset` is what containers get where nobody says otherwise, `runtimes` the commands of other OCI
+    runtimes by name. `bip` is the default bridge's address with its prefix
     length, empty to pick a free one. `firewall_table` names the engine's own
     nftables table, empty for one named after the bridge. `address_pools` are where networks get subnets
     from, empty for the engine's own. Ports are published at `publish_address` where
@@ -42,6 +43,7 @@ class EngineOptions:
     disk_budget_bytes: int = 0
     labels: Sequence[str] = ()
     preset: Preset = field(default_factory=Preset)
+    runtimes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     registries: RegistrySettings = field(default_factory=RegistrySettings)
     event_limits: Limits = field(default_factory=Limits)
     history_limits: Limits = field(default_factory=lambda: Limits(size_bytes=HISTORY_BYTES))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sampan.engine.post_mortem import History
     from sampan.engine.preset import LivePreset
     from sampan.engine.registry import Registry
+    from sampan.engine.runtimes import Runtimes
     from sampan.engine.seccomp import Profiles
     from sampan.engine.volumes import Volumes
     from sampan.shim.client import Zygote
@@ -36,6 +37,7 @@ class Services:
     apparmor: AppArmor
     history: History
     preset: LivePreset
+    runtimes: Runtimes
     leases: Leases
 
     def socket_path(self, container_id: str) -> str:

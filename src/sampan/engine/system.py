@@ -18,6 +18,7 @@ from sampan.engine.apparmor import AppArmor
 from sampan.engine.defaults import SHM_BYTES
 from sampan.engine.options import EngineOptions
 from sampan.engine.resources import Machine
+from sampan.engine.runtimes import OWN, Runtimes
 from sampan.linux.sysinfo import CgroupSupport, SystemInfo, cgroup_support, system_info
 from sampan.logs.drivers import DRIVERS
 
@@ -143,8 +144,8 @@ class System:
             "Labels": [*self.labels],
             "ExperimentalBuild": False,
             "ServerVersion": sampan.__version__,
-            "Runtimes": {"sampan": {"path": _runtime_path()}},
-            "DefaultRuntime": "sampan",
+            "Runtimes": self._runtimes(),
+            "DefaultRuntime": options.preset.runtime or OWN,
             "Swarm": {
                 "NodeID": "",
                 "NodeAddr": "",
@@ -165,6 +166,12 @@ class System:
             "Warnings": self._warnings(),
             "CDISpecDirs": [],
         }
+
+    def _runtimes(self) -> dict[str, Any]:
+        shown: dict[str, Any] = {OWN: {"path": _runtime_path()}}
+        for name, (path, *arguments) in Runtimes(self._options.runtimes).shown().items():
+            shown[name] = {"path": path, **({"runtimeArgs": arguments} if arguments else {})}
+        return shown
 
     def reloaded(self, options: EngineOptions) -> dict[str, str]:
         """The attributes of the event `reload`, as dockerd's."""

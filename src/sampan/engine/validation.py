@@ -15,6 +15,7 @@ from sampan.engine.model import ContainerConfig, HealthConfig, HostConfig
 from sampan.engine.port_wishes import check_bindings
 from sampan.engine.resources import Machine, check_limits, check_ulimits
 from sampan.engine.restarts import check_policy
+from sampan.engine.runtimes import OWN
 from sampan.engine.security import effective_capabilities, parse_security_options
 from sampan.engine.sharing import donor_name
 from sampan.engine.signals import signal_number
@@ -25,10 +26,6 @@ from sampan.oci.image_config import RunDefaults
 
 SOME_ADDRESS = "0.0.0.0"  # what host-gateway means is known at the start
 MAXIMUM_HOSTNAME = 64  # HOST_NAME_MAX, sethostname(2)
-
-DEFAULT_RUNTIME = "sampan"
-# dockerd's names of its default are taken too: clients write them into their requests.
-RUNTIMES = frozenset({"", DEFAULT_RUNTIME, "runc", "io.containerd.runc.v2"})
 
 # JSON name → is it asked for? Each row leaves when its issue lands.
 NOT_BUILT: dict[str, Callable[[ContainerConfig, HostConfig], object]] = {
@@ -65,8 +62,6 @@ def check_request(config: ContainerConfig, host: HostConfig, machine: Machine) -
     check_log_config(host.log_config)
     for entry in host.extra_hosts or ():
         parse_extra_host(entry, SOME_ADDRESS)
-    if host.runtime not in RUNTIMES:
-        raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}")
     if host.isolation not in ("", "default"):
         raise InvalidArgument(
             f"Invalid isolation: \"{host.isolation}\" - linux only supports 'default'"
@@ -160,7 +155,7 @@ def fill_in(host: HostConfig, cgroup_version: int) -> None:
     host.log_config.type = host.log_config.type or "json-file"
     host.shm_size = host.shm_size or defaults.SHM_BYTES
     host.ipc_mode = host.ipc_mode or "private"
-    host.runtime = host.runtime or DEFAULT_RUNTIME
+    host.runtime = host.runtime or OWN
     host.restart_policy.name = host.restart_policy.name or "no"
     private = spec.cgroup_namespace_is_private(host, cgroup_version)
     host.cgroupns_mode = "private" if private else "host"

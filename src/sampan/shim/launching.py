@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 from sampan.linux import mounts, netlink, seqpacket
 from sampan.linux.cgroups.manager import open_cgroup
@@ -43,6 +44,8 @@ def work(message: Message, fds: list[int]) -> Answer:
     if message["type"] == "exec":
         return start_exec(ExecOrder.from_dict(message["order"]), *fds)
     order = SpawnOrder.from_dict(message["request"])
+    if order.runtime:
+        return start_by_other(order)
     if order.joins:
         return {"type": JOINS}, []
     return start_container(order, message.get("sent_at_ns"))
@@ -87,6 +90,37 @@ def start_container(order: SpawnOrder, sent_at_ns: int | None = None) -> Answer:
     answer = started(container.pid, container.warnings, marks)
     answer["sockets"] = len(container.sockets)
     return answer, [container.pidfd, *container.sockets, *ours]
+
+
+def start_by_other(order: SpawnOrder) -> Answer:
+    """As `start_container`, by another OCI runtime."""
+    from sampan.runtime import foreign
+
+    body = json.loads(order.launch)
+    stdio, ours = make_stdio(terminal=order.terminal, watched=True, stdin=order.open_stdin)
+    try:
+        made = foreign.create(
+            order.runtime,
+            container_id=order.id,
+            bundle=order.directory,
+            rootfs_mounts=[mounts.Mount.from_dict(mount) for mount in body["rootfs_mounts"]],
+            endpoints=[netlink.VethEndpoint.from_dict(each) for each in body["endpoints"]],
+            stdio=stdio,
+            console_path=f"{os.path.dirname(order.socket)}/{order.id[:12]}.tty",
+            console_size=order.console_size,
+            cgroup_path=order.cgroup_path,
+            resolver=body.get("resolver") or False,
+        )
+    except BaseException:
+        protocol.close_all(ours)
+        raise
+    finally:
+        protocol.close_all(set(stdio or ()))
+    if made.console_fd is not None:
+        ours = [made.console_fd]
+    answer = started(made.pid, [])
+    answer["sockets"] = len(made.sockets)
+    return answer, [made.pidfd, *made.sockets, *ours]
 
 
 def start_exec(order: ExecOrder, target: int, report: int) -> Answer:

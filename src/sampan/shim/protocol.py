@@ -97,7 +97,8 @@ class ShimRequest(Value):
     dicts. `seccomp_program` is the path of compiled BPF. `log_options` holds the driver's options
     (`max-size`, `max-file`) and, as `attrs`, a JSON object of labels and variables to log.
     `console_size` is (rows, columns). With `resolver` the answer brings the sockets by which names are
-    served to the container (`linux.dns_sockets`).
+    served to the container (`linux.dns_sockets`). `runtime` is the command of another OCI runtime that
+    makes the container, empty for our own.
     """
 
     __slots__ = (
@@ -113,6 +114,7 @@ class ShimRequest(Value):
         "reaper",
         "resolver",
         "rootfs_mounts",
+        "runtime",
         "seccomp_program",
         "socket",
         "stdin_once",
@@ -140,6 +142,7 @@ class ShimRequest(Value):
         console_size: Sequence[int] | None = None,
         trace: bool = False,
         resolver: bool = False,
+        runtime: Sequence[str] = (),
     ) -> None:
         self.id = id
         self.directory = directory
@@ -158,6 +161,7 @@ class ShimRequest(Value):
         self.console_size = console_size
         self.trace = trace
         self.resolver = resolver
+        self.runtime = runtime
 
     @property
     def cgroup_path(self) -> str:
@@ -224,6 +228,7 @@ class SpawnOrder(Value):
     open_stdin: bool
     stdin_once: bool
     reaper: bool
+    runtime: Sequence[str]
     log_driver: str
     log_path: str
     log_options: dict[str, str]
