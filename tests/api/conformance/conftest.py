@@ -27,6 +27,15 @@ def _no_containers_left(target: Engine) -> Iterator[None]:
 
 
 @pytest.fixture
+def no_volumes_left(target: Engine) -> Iterator[None]:
+    """For a module that makes volumes: each of its cases leaves none."""
+    yield
+    target.remove_containers()
+    for volume in target.get("/volumes").json["Volumes"] or ():
+        assert target.delete(f"/volumes/{volume['Name']}").status == 204
+
+
+@pytest.fixture
 def only_sampan(target: Engine) -> None:
     """For behaviour that dockerd 20.10 does not have; the case says which."""
     if target.name != "sampan":

@@ -8,7 +8,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from support.command import DockerCLI
 from support.engines import IMAGE, Engine
 from support.http import Answer
 from support.waiting import wait_for
+
+pytestmark = pytest.mark.usefixtures("no_volumes_left")
 
 TREE = (
     "mkdir -p /t/d/sub; echo hi >/t/d/f; chmod 4755 /t/d/f; ln /t/d/f /t/d/h; ln -s f /t/d/l; "
@@ -57,14 +59,6 @@ def container(
     if request.param == "stopped":
         newest_docker("stop", "-t", "0", unused_name)
     return unused_name
-
-
-@pytest.fixture(autouse=True)
-def _no_volumes_left(target: Engine, newest_docker: DockerCLI) -> Iterator[None]:
-    yield
-    target.remove_containers()
-    for name in newest_docker("volume", "ls", "-q").out.split():
-        newest_docker("volume", "rm", name)
 
 
 def archive(engine: Engine, method: str, name: str, path: str, **options: Any) -> Answer:

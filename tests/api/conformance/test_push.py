@@ -6,35 +6,18 @@ import base64
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from api.conformance.conftest import Reachable
 from support.command import DockerCLI
 from support.engines import Engine
 from support.faulty_proxy import Answer, FaultyProxy
-from support.forwarding import visible_to
 from support.registries import PASSWORD, USER, Registry
 from support.rootfs import image_tar
 from support.tars import archive, file
-
-Reachable = Callable[..., None]
-
-
-@pytest.fixture
-def reachable(target: Engine) -> Iterator[Reachable]:
-    """Make addresses on the loopback interface the engine's, too: dockerd has one of its own."""
-    assert target.process is not None
-    pid = target.process.pid
-    with ExitStack() as stack:
-
-        def make(*addresses: str) -> None:
-            if target.name == "dockerd":
-                stack.enter_context(visible_to(pid, *addresses))
-
-        yield make
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,15 +11,9 @@ import pytest
 from support.command import DockerCLI
 from support.engines import IMAGE, Engine
 
+pytestmark = pytest.mark.usefixtures("no_volumes_left")
+
 FILLED = "filled:test"
-
-
-@pytest.fixture(autouse=True)
-def _no_volumes_left(target: Engine, docker: DockerCLI) -> Iterator[None]:
-    yield
-    target.remove_containers()
-    for name in docker("volume", "ls", "-q").out.split():
-        docker("volume", "rm", name)
 
 
 @pytest.fixture

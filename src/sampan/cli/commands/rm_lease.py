@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sampan.cli.client import quote
-from sampan.cli.failures import CommandError
+from sampan.cli.listed import for_each
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,14 +14,4 @@ FLAGS = ()
 
 def run(call: Call) -> int:
     """End them; back when everything is gone."""
-    failures = []
-    for name in call.args:
-        try:
-            call.client.call("DELETE", f"/leases/{quote(name)}")
-        except CommandError as error:
-            failures.append(error.message)
-        else:
-            call.say(name)
-    for failure in failures:
-        call.complain(failure)
-    return 1 if failures else 0
+    return for_each(call, "DELETE", lambda name: f"/leases/{quote(name)}")
