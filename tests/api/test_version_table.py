@@ -105,6 +105,10 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
         **dict.fromkeys(("Status", "EnableIPv4", "Ingress", "Created", "Internal", "EnableIPv6")),
         "Containers": {"0": {"Name": "box"}},
     },
+    "network summary": {
+        **dict.fromkeys(("Status", "EnableIPv4", "Ingress", "Created", "Internal", "EnableIPv6")),
+        "Containers": {"0": {"Name": "box"}},
+    },
     "volume": dict.fromkeys(("CreatedAt", "Options", "Labels", "Scope")),
     "exec": {"Pid": 1},
 }  # fmt: skip
@@ -190,6 +194,7 @@ ROWS: list[tuple[str, str, versions.Version, versions.Version]] = [
     ("network", "Created", (1, 25), LAST),
     ("network", "EnableIPv6", (1, 23), LAST),
     ("network", "Containers.0.Name", (1, 22), LAST),
+    ("network summary", "Containers", FIRST, (1, 51)),
     ("volume", "CreatedAt", (1, 31), LAST),
     ("volume", "Options", (1, 25), LAST),
     ("volume", "Labels", (1, 23), LAST),

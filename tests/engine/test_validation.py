@@ -34,7 +34,6 @@ MACHINE = Machine(cpus=2, cpuset_cpus="0-1", cpuset_mems="0")
         ({}, {"shm_size": -1}, "SHM size can not be less than 0"),
         ({}, {"oom_score_adj": 1001}, "Invalid value 1001, range for oom score adj"),
         ({}, {"log_config": LogConfig(type="x")}, "logger: no log driver named 'x' is registered"),
-        ({}, {"runtime": "kata"}, "unknown or invalid runtime name: kata"),
         ({}, {"isolation": "hyperv"}, "Invalid isolation"),
         ({}, {"cap_add": ["NOSUCH"]}, 'invalid CapAdd: unknown capability: "CAP_NOSUCH"'),
         ({}, {"cap_drop": ["NOSUCH"]}, 'invalid CapDrop: unknown capability: "CAP_NOSUCH"'),

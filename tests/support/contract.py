@@ -40,11 +40,12 @@ NULLABLE = (
     ("paths", "/exec/{id}/json", "get", "responses", 200, "schema", "properties", "ExitCode"),
 )
 
-# dockerd answers with these, too: a request that cannot be meant.
+# dockerd answers with these, too: a request that cannot be meant, a name in use.
 UNDECLARED = frozenset(
     {
         ("GET", "/containers/{id}/logs", 400),
         ("POST", "/containers/{id}/rename", 400),
+        ("POST", "/networks/create", 409),
     }
 )
 

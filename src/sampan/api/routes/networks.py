@@ -62,7 +62,10 @@ class NetworkRoutes:
     async def list(self, call: Call) -> web.StreamResponse:
         chosen = network_filters.select(self._networks.all(), call.filters())
         long = call.effective_version < FIRST_SHORT_LIST
-        return answers.document([self._shown(entry, call, containers=long) for entry in chosen])
+        shown = [self._shown(entry, call, containers=long) for entry in chosen]
+        for document in shown:
+            versions.answer("network summary", document, call.version)
+        return answers.document(shown)
 
     async def inspect(self, call: Call) -> web.StreamResponse:
         entry = self._networks.get(call.parameters[0])

@@ -155,6 +155,11 @@ def network_without_status(document: Document) -> None:
     drop(document, "Status")
 
 
+def network_summary_without_containers(document: Document) -> None:
+    """It was empty for long."""
+    drop(document, "Containers")
+
+
 def network_without_ipv4_switch(document: Document) -> None:
     drop(document, "EnableIPv4")
 
@@ -198,6 +203,15 @@ def exec_without_pid(document: Document) -> None:
     drop(document, "Pid")
 
 
+_NETWORK = (
+    Before((1, 52), network_without_status),
+    Before((1, 48), network_without_ipv4_switch),
+    Before((1, 29), network_without_ingress),
+    Before((1, 25), network_without_creation),
+    Before((1, 23), network_without_kinds),
+    Before((1, 22), network_without_names),
+)
+
 ANSWERS: AnswerSteps = {
     "info": (
         Before((1, 53), info_without_plugins_of_nodes),
@@ -234,14 +248,8 @@ ANSWERS: AnswerSteps = {
         Before((1, 22), event_without_actor),
         Before((1, 21), event_without_nanoseconds),
     ),
-    "network": (
-        Before((1, 52), network_without_status),
-        Before((1, 48), network_without_ipv4_switch),
-        Before((1, 29), network_without_ingress),
-        Before((1, 25), network_without_creation),
-        Before((1, 23), network_without_kinds),
-        Before((1, 22), network_without_names),
-    ),
+    "network": _NETWORK,
+    "network summary": (Since((1, 52), network_summary_without_containers), *_NETWORK),
     "volume": (
         Before((1, 31), volume_without_creation),
         Before((1, 25), volume_without_options),
