@@ -31,6 +31,10 @@ CLOSURES = {
     "sampan.shim.zygote": ("errors jsontext linux logs runtime shim", f"{_STANDARD} gc selectors"),
     "sampan.runtime.command": ("runtime", ""),
     "sampan.runtime.dispatch": ("errors jsontext linux runtime", f"{_STANDARD} time"),
+    "sampan.network.names.server": (
+        "errors jsontext linux network",
+        f"{_STANDARD} gc time",
+    ),
     "sampan.cli.main": ("cli errors jsontext", ""),
 }
 

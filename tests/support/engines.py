@@ -209,6 +209,8 @@ class SampanEngine(Engine):
 
     def clean(self) -> None:
         super().clean()
+        # It ends by itself, without daemon and containers.
+        wait_for(lambda: not self.resolver_pids(), "the resolver to end")
         for name in (self.bridge, f"{self.bridge}-li"):
             subprocess.run(["ip", "link", "delete", name], check=False, capture_output=True)
         for line in run(["nft", "list", "tables"], check=False).out.splitlines():
@@ -233,12 +235,30 @@ class SampanEngine(Engine):
     def zygote_pid(self) -> int:
         """The fork server's."""
         assert self.process is not None
-        [pid] = children(self.process.pid)
+        [pid] = [
+            child
+            for child in children(self.process.pid)
+            if "sampan.shim.zygote" in command_of(child)
+        ]
         return pid
+
+    def resolver_pids(self) -> list[int]:
+        """The processes that answer this engine's containers about names: one, or none."""
+        entries = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+        return [pid for pid in entries if f"{self.exec_root}/names.sock" in command_of(pid)]
 
 
 def _listed(directory: str) -> list[str]:
     return os.listdir(directory) if os.path.isdir(directory) else []
+
+
+def command_of(pid: int) -> str:
+    """A process's command line; empty when it is gone."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def children(pid: int) -> list[int]:

@@ -74,7 +74,7 @@ def marked_processes(token: str, mark: str = MARK) -> Iterator[str]:
 
 
 def _engine_processes() -> Iterator[str]:
-    """Daemons, fork servers and shims, which shed their environment."""
+    """Daemons, fork servers, resolvers and shims, which shed their environment."""
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
@@ -83,7 +83,10 @@ def _engine_processes() -> Iterator[str]:
                 command = file.read().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
-        if any(word in command for word in ("sampan.shim", "sampand", "sampan.daemon")):
+        if any(
+            word in command
+            for word in ("sampan.shim", "sampan.network", "sampand", "sampan.daemon")
+        ):
             yield f"{entry} {command}"
 
 

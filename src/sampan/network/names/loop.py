@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import sys
 from collections import deque
 from time import monotonic
 
@@ -10,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+FAULTS_TOLD = 20
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 
@@ -46,6 +48,7 @@ class Loop:
         self._urgent: set[int] = set()
         self._patiences: list[Patience] = []
         self._soon: list[Callable[[], None]] = []
+        self._faults = 0
 
     def soon(self, call: Callable[[], None]) -> None:
         """Call it when all that is ready now has been dealt with."""
@@ -84,10 +87,19 @@ class Loop:
         for fd, _ in ready:
             call = self._calls.get(fd)  # who was called before may have closed it
             if call is not None:
-                call()
+                self._attempt(call)
         for each in self._patiences:
-            each.expire()
+            self._attempt(each.expire)
         while self._soon:
             calls, self._soon = self._soon, []
             for soon in calls:
-                soon()
+                self._attempt(soon)
+
+    def _attempt(self, call: Callable[[], None]) -> None:
+        """What nobody foresaw about one container's message must not end the service of all others."""
+        try:
+            call()
+        except Exception:  # noqa: BLE001 - it is told in names.log, but does not fill the disk
+            self._faults += 1
+            if self._faults <= FAULTS_TOLD:
+                sys.excepthook(*sys.exc_info())

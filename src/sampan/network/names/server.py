@@ -28,7 +28,6 @@ import os
 import resource
 import signal
 import sys
-import traceback
 
 from sampan import jsontext
 from sampan.linux import dns_sockets, seqpacket
@@ -133,7 +132,7 @@ class Resolver:
             try:
                 self._handle(jsontext.decode(packet.decode()), fds)
             except Exception:  # noqa: BLE001 - one message's fault is not the others'; names.log has it
-                traceback.print_exc()
+                sys.excepthook(*sys.exc_info())
             finally:
                 for fd in fds:
                     os.close(fd)
