@@ -379,6 +379,7 @@ class FakeEngine:
         self.networking = FakeNetworking()
         self.stats = self.volumes = self.usage = self.space = self.history = Nothing()
         self.leases = self.lease_members = Nothing()
+        self.networks = self.connections = self.policies = Nothing()
 
     def info(self) -> dict[str, Any]:
         return {"ID": "x", "KernelMemory": False, "ContainerdCommit": {"ID": "", "Expected": ""}}

@@ -38,7 +38,7 @@ async def test_ping_says_what_is_served(api: Api) -> None:
         ("GET", "/vfoo/info", 404, "page not found"),
         ("GET", "/v1.41", 404, "page not found"),
         ("GET", "/v1.99/info", 400, "client version 1.99 is too new."),
-        ("GET", "/v1.41/networks", 501, "networks: not supported"),
+        ("GET", "/v1.41/plugins", 501, "plugins: not supported"),
         ("POST", "/build", 501, "building images: not supported"),
         ("GET", "/images/a/b/attestations", 501, "image attestations: not supported"),
         ("GET", "/containers/nosuch/json", 404, "No such container: nosuch"),
