@@ -59,13 +59,13 @@ class Connections:
             NotFound, Forbidden, InvalidArgument, Conflict, Unavailable: in dockerd's words; then all is
                 as before.
         """
+        container = self._registry.find(container_reference)
         entry = self._networks.get(network_reference)
         if entry.record.config_only:
             raise Forbidden(f'cannot use the config-only network "{entry.name}" for containers')
         network = entry.network
         if network is None or entry.removing:
             raise NotFound(f"network {network_reference} not found")
-        container = self._registry.find(container_reference)
         async with container.lock:
             self._check(container, network, wish)
             wishes = dict(container.record.networking.endpoints_config or {})
@@ -96,7 +96,8 @@ class Connections:
         """Take a container out of a network; with `force` also one that does not exist any more.
 
         Raises:
-            NotFound, Forbidden, InvalidArgument: in dockerd's words.
+            NotFound, InvalidArgument: in dockerd's words.
+            SampanError: it is not in it; a failure of the engine, as dockerd has it.
         """
         entry = self._networks.get(network_reference)
         network = entry.network
@@ -104,7 +105,7 @@ class Connections:
             container = self._registry.find(container_reference)
         except NotFound:
             if force:
-                raise Forbidden(
+                raise SampanError(
                     f"container {container_reference} is not connected to network {entry.name}"
                 ) from None
             raise
@@ -114,7 +115,7 @@ class Connections:
                     "container cannot be disconnected from host network or connected to host network"
                 )
             if network is None or network.name not in container.record.endpoints:
-                raise Forbidden(
+                raise SampanError(
                     f"container {container.id} is not connected to network {entry.name}"
                 )
             ran = container.state.running
