@@ -115,7 +115,7 @@ def test_errors_are_told_by_main_alone() -> None:
     ("words", "found", "directive"),
     [
         (["st"], {"start", "stats", "stop"}, 4),
-        (["container", "p"], {"pause", "prune", "ps"}, 4),
+        (["container", "p"], {"pause", "port", "prune", "ps"}, 4),
         (["ps", "--no"], {"--no-trunc"}, 4),
         (["run", "--netw"], {"--network", "--network-alias"}, 4),
         (["run", "--network", "h"], {"host"}, 4),

@@ -17,6 +17,7 @@ RUN = f"{CONFORMANCE}/test_run.py"
 LIFE = f"{CONFORMANCE}/test_lifecycle.py"
 LOGS = f"{CONFORMANCE}/test_logs_attach.py"
 NETWORK = f"{CONFORMANCE}/test_network.py"
+PORTS = f"{CONFORMANCE}/test_ports.py"
 VOLUMES = f"{CONFORMANCE}/test_volumes.py"
 HEALTH = f"{CONFORMANCE}/test_health.py"
 RESTARTS = f"{CONFORMANCE}/test_restart_policies.py"
@@ -102,7 +103,7 @@ HOST_CONFIG = (
     Row("ContainerIDFile", KEPT, "`--cidfile` is the client's work", f"{OPTIONS}::test_what_is_only_kept"),
     Row("LogConfig", HONOURED, "`--log-driver json-file\\|none`, `--log-opt`: max-size, max-file, compress, labels, env and their -regex, tag (its fields, not Go's templates), mode (output never waits for who reads it, so both are the same); other drivers are refused", f"{OPTIONS}::test_log_attributes"),
     Row("NetworkMode", HONOURED, "`--network bridge\\|host\\|none\\|container:X`; others are not found at the start", f"{NETWORK}::test_host"),
-    Row("PortBindings", REFUSED, "`--publish`: " + LARGE, f"{OPTIONS}::test_never_ignored"),
+    Row("PortBindings", HONOURED, "`--publish`, see [published ports](networks.md#published-ports)" + LIVE, f"{PORTS}::test_shown"),
     Row("RestartPolicy", HONOURED, "`--restart`, see [restarts and health](restarts-and-health.md)" + LIVE, f"{RESTARTS}::test_on_failure_gives_up"),
     Row("AutoRemove", HONOURED, "`--rm`", f"{RUN}::test_rm_removes"),
     Row("VolumeDriver", HONOURED, "`--volume-driver`; `local` is the one there is", f"{VOLUMES}::test_refusals"),
@@ -124,7 +125,7 @@ HOST_CONFIG = (
     Row("OomScoreAdj", HONOURED, "`--oom-score-adj`", f"{OPTIONS}::test_option"),
     Row("PidMode", HONOURED, "`--pid host\\|container:X`; X has to run", f"{OPTIONS}::test_pid_of_another_container"),
     Row("Privileged", HONOURED, "`--privileged`", f"{SPEC}::test_privileged_has_everything"),
-    Row("PublishAllPorts", REFUSED, "`--publish-all`: " + LARGE, f"{OPTIONS}::test_never_ignored"),
+    Row("PublishAllPorts", HONOURED, "`--publish-all`", f"{PORTS}::test_all_exposed"),
     Row("ReadonlyRootfs", HONOURED, "`--read-only`", f"{RUN}::test_option"),
     Row("SecurityOpt", HONOURED, "`--security-opt` no-new-privileges, seccomp, apparmor; SELinux labels: 501", f"{RUN}::test_seccomp_filter_is_on_unless_unconfined"),
     Row("StorageOpt", REFUSED, "`--storage-opt`: " + LARGE, f"{OPTIONS}::test_never_ignored"),

@@ -263,8 +263,8 @@ def _container_passes(
             ports = container.config.exposed_ports or {}
             return any(_port(value) in {_port(port) for port in ports} for value in values)
         case "publish":
-            published = container.host_config.port_bindings or {}
-            return any(_port(value) in {_port(port) for port in published} for value in values)
+            published = {f"{port.host_port}/{port.protocol}" for port in container.record.ports}
+            return any(_port(value) in published for value in values)
         case _:  # since and before are bounds; isolation has no meaning on Linux
             return True
 

@@ -426,8 +426,6 @@ def test_warned(target: Engine, host: dict[str, Any], warning: str) -> None:
 @pytest.mark.parametrize(
     ("host", "status", "text"),
     [
-        ({"PortBindings": {"80/tcp": [{"HostPort": "8080"}]}}, 501, "HostConfig.PortBindings is not built yet"),
-        ({"PublishAllPorts": True}, 501, "HostConfig.PublishAllPorts is not built yet"),
         ({"Links": ["a:b"]}, 501, "HostConfig.Links is not built yet"),
         ({"DeviceRequests": [{"Count": -1, "Capabilities": [["gpu"]]}]}, 501, "HostConfig.DeviceRequests is not built yet"),
         ({"StorageOpt": {"size": "10G"}}, 501, "HostConfig.StorageOpt is not built yet"),
