@@ -3,7 +3,8 @@
 Options:
     --oracle           run the conformance cases on dockerd too, which has to pass them first
     --engine NAME      run them on this engine only (sampan or dockerd)
-    --kills N          how often tests/faults/test_random_kills.py kills the daemon; --seed N repeats a run
+    --kills N          how often tests/faults/test_*kills*.py kill the daemon; --seed N repeats a run
+    --model-steps N    random steps of tests/faults/test_model.py, beside its own few
     --leaks WHICH      what counts as left behind: all (everything new on the machine), own (what bears
                        this session's name; for a machine where others work), off. Default: all in
                        continuous integration (CI=true), else own.
@@ -40,6 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--leaks", choices=("all", "own", "off"), default=None, help="what counts as left behind"
     )
     group.addoption("--kills", type=int, default=KILLS, help="random kills of the daemon")
+    group.addoption("--model-steps", type=int, default=0, help="random steps of the model's test")
     group.addoption("--seed", type=int, default=None, help="of the random moments and choices")
 
 

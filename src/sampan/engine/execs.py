@@ -64,11 +64,11 @@ class Execs:
         Raises:
             NotFound, Conflict, InvalidArgument: dockerd's texts.
         """
-        container = self._services.registry.find(reference)
-        _check_running(container)
         arguments = as_list(config.cmd)
         if not arguments:
             raise InvalidArgument("No exec command specified")
+        container = self._services.registry.find(reference)
+        _check_running(container)
         if any("\0" in text for text in [*arguments, *config.env, config.working_dir]):
             raise InvalidArgument("a NUL byte cannot be part of a process's arguments")
         if config.detach_keys:
