@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from sampan.engine.engine import Engine
 
 log = logging.getLogger(__name__)
+
+# Before this version output came by WebSocket in text messages, whatever its bytes.
+FIRST_BINARY_MESSAGES = (1, 28)
 
 
 class StreamRoutes:
@@ -62,7 +66,10 @@ class StreamRoutes:
         return await answers.stream(call, media_type(call, terminal=container.config.tty), chunks)
 
     async def attach_websocket(self, call: Call) -> web.StreamResponse:
-        """Attach for browsers: messages carry plain bytes, without frame headers."""
+        """Attach for browsers: messages carry plain bytes, without frame headers.
+
+        A client that closes has had its say: what it sent reaches the container, and the session ends.
+        """
         container = self._containers.get(call.parameters[0])
         check_attachable(container)
         options = attach_options(call)
@@ -74,14 +81,28 @@ class StreamRoutes:
         await websocket.prepare(call.request)
         near, stream = socket_pair()
         reader, writer = await asyncio.open_connection(sock=near)
+        binary = call.effective_version >= FIRST_BINARY_MESSAGES
         try:
             await self._containers.attach(container.id, options, stream)
             carrying_in = asyncio.create_task(_websocket_to_socket(websocket, writer))
+            carrying_out = asyncio.create_task(
+                _socket_to_websocket(
+                    reader,
+                    websocket,
+                    framed=not container.config.tty,
+                    kind=WSMsgType.BINARY if binary else WSMsgType.TEXT,
+                )
+            )
             try:
-                await _socket_to_websocket(reader, websocket, framed=not container.config.tty)
+                if not options.stdin:
+                    ways = {carrying_in, carrying_out}
+                    await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                else:  # what hangs up loses input that is on its way
+                    await asyncio.wait({carrying_out})
             finally:
-                carrying_in.cancel()
-                await asyncio.gather(carrying_in, return_exceptions=True)
+                for way in (carrying_in, carrying_out):
+                    way.cancel()
+                await asyncio.gather(carrying_in, carrying_out, return_exceptions=True)
         finally:
             writer.close()
         await websocket.close()
@@ -164,10 +185,15 @@ async def _websocket_to_socket(
 
 
 async def _socket_to_websocket(
-    reader: asyncio.StreamReader, websocket: web.WebSocketResponse, *, framed: bool
+    reader: asyncio.StreamReader,
+    websocket: web.WebSocketResponse,
+    *,
+    framed: bool,
+    kind: WSMsgType,
 ) -> None:
     unframer = Unframer() if framed else None
     while data := await reader.read(64 << 10):
         payload = unframer.feed(data) if unframer else data
-        if payload:
-            await websocket.send_bytes(payload)
+        if payload and not websocket.closed:
+            with contextlib.suppress(ConnectionError):  # gone; the rest is dropped
+                await websocket.send_frame(payload, kind)
