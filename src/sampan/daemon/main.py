@@ -172,10 +172,20 @@ class Daemon:
 
 
 def set_oom_score(adjustment: int) -> None:
-    """How soon the kernel kills the daemon when memory is short; see proc_pid_oom_score_adj(5)."""
-    if adjustment:
+    """How soon the kernel kills the daemon when memory is short; see proc_pid_oom_score_adj(5).
+
+    Raises:
+        InvalidArgument: the daemon may not set it: CAP_SYS_RESOURCE is missing.
+    """
+    if not adjustment:
+        return
+    try:
         with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
             file.write(str(adjustment))
+    except OSError as error:
+        from sampan.errors import InvalidArgument
+
+        raise InvalidArgument(f"oom-score-adjust {adjustment}: {error.strerror}") from error
 
 
 def allow_open_files() -> None:

@@ -120,14 +120,15 @@ def runtimes(values: dict[str, Any]) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """
     found: dict[str, tuple[str, ...]] = {}
     for text in values.get("add-runtime", ()):
-        name, equals, command = text.partition("=")
-        if not (name and equals and command.startswith("/")):
+        name, _, rest = text.partition("=")
+        command = tuple(shlex.split(rest))
+        if not (name and command and command[0].startswith("/")):
             raise InvalidArgument(
                 f"invalid value for --add-runtime: {text}: it has to be name=/path"
             )
         if name in ALIASES:
             raise InvalidArgument(f"runtime name '{name}' is reserved")
-        found[name] = tuple(shlex.split(command))
+        found[name] = command
     default = values.get("default-runtime", "")
     if default and default not in ALIASES and not Runtimes(found).command(default):
         raise InvalidArgument(f"specified default runtime '{default}' does not exist")
