@@ -106,7 +106,19 @@ def test_rates(text: str, rate: Rate) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["10mbit", "in", "in=", "in=fast", "up=1mbit", "in=1mbit,in=2mbit", "in=-1mbit", "in=1bit", "in=100tbit", "in=1mbit,", "in=1e9"],
+    [
+        "10mbit",
+        "in",
+        "in=",
+        "in=fast",
+        "up=1mbit",
+        "in=1mbit,in=2mbit",
+        "in=-1mbit",
+        "in=1bit",
+        "in=100tbit",
+        "in=1mbit,",
+        "in=1e9",
+    ],
 )
 def test_no_rates(text: str) -> None:
     with pytest.raises(InvalidArgument):
