@@ -117,7 +117,7 @@ def test_errors_are_told_by_main_alone() -> None:
         (["st"], {"start", "stats", "stop"}, 4),
         (["container", "p"], {"pause", "port", "prune", "ps"}, 4),
         (["ps", "--no"], {"--no-trunc"}, 4),
-        (["run", "--netw"], {"--network", "--network-alias"}, 4),
+        (["run", "--netw"], {"--network", "--network-alias", "--network-policy"}, 4),
         (["run", "--network", "h"], {"host"}, 4),
         (["run", "-it", "--pull", ""], {"always", "missing", "never"}, 4),
         (["load", "-i", ""], set(), 0),
