@@ -150,7 +150,7 @@ class Networking:
         if mode.startswith("container:"):
             record.endpoints = {}
             return []
-        names = [NONE] if container.config.network_disabled else list(record.endpoints) or [mode]
+        names = [NONE] if container.config.network_disabled else list(record.endpoints)
         networks = [self.network(name) for name in names]
         check_together(mode, [network.name for network in networks])
         record.endpoints = {network.name: Endpoint(network=network.name) for network in networks}
