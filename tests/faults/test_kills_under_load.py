@@ -1,6 +1,6 @@
 """`kill -9` of the daemon, again and again, while clients create, start, end and remove containers.
 
-What a client was told holds for ever after: no container, exit code, line of a log or event is lost, none
+A client of a published port is never cut off. What a client was told holds for ever after: no container, exit code, line of a log or event is lost, none
 comes twice, and what nobody removed is there.
 
 `--kills N` says how often (a release gets 100); `--seed N` repeats the choices, not the moments.
@@ -12,6 +12,7 @@ import contextlib
 import http.client
 import json
 import random
+import socket
 import threading
 import time
 from dataclasses import dataclass, field
@@ -48,7 +49,7 @@ class Client(threading.Thread):
     """One client after the other: a container that ends by itself, sometimes removed."""
 
     def __init__(self, engine: SampanEngine, told: Told, seed: int, stop: threading.Event) -> None:
-        super().__init__()
+        super().__init__(daemon=True)
         self.engine, self.told, self.stop = engine, told, stop
         self.chance = random.Random(seed)
 
@@ -87,7 +88,7 @@ class Listener(threading.Thread):
     """Every event once, over all daemons, by their IDs."""
 
     def __init__(self, engine: SampanEngine, stop: threading.Event) -> None:
-        super().__init__()
+        super().__init__(daemon=True)
         self.engine, self.stop = engine, stop
         self.seen: list[dict[str, Any]] = []
         self._connection: Connection | None = None
@@ -114,6 +115,43 @@ class Listener(threading.Thread):
     def actions(self, action: str) -> list[str]:
         """The containers of which this was told, each as often as it was."""
         return [e["Actor"]["ID"] for e in list(self.seen) if e["Type"] == "container" and e["Action"] == action]  # fmt: skip
+
+
+class Stream(threading.Thread):
+    """A client of a published port: what it sends comes back, on one connection for all the time."""
+
+    def __init__(self, engine: SampanEngine, stop: threading.Event) -> None:
+        super().__init__(daemon=True)
+        self.stop = stop
+        self.echoed, self.failure = 0, ""
+        body = {"Image": IMAGE, "Cmd": ["nc", "-l", "-p", "80", "-e", "cat"], "ExposedPorts": {"80/tcp": {}},
+                "HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": ""}]}}}  # fmt: skip
+        self.identity = str(engine.post("/containers/create", body, name="published").json["Id"])
+        assert engine.post(f"/containers/{self.identity}/start").status == 204
+        settings = engine.get(f"/containers/{self.identity}/json").json["NetworkSettings"]
+        port = int(settings["Ports"]["80/tcp"][0]["HostPort"])
+        self.sock = wait_for(lambda: self._connected(port), "the server", timeout_s=30)
+
+    def _connected(self, port: int) -> socket.socket | None:
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=30)
+        except ConnectionRefusedError:
+            return None  # it does not listen yet
+
+    def run(self) -> None:
+        with self.sock:
+            try:
+                while not self.stop.is_set():
+                    message = b"message %d\n" % self.echoed
+                    self.sock.sendall(message)
+                    found = b""
+                    while len(found) < len(message) and (more := self.sock.recv(100)):
+                        found += more
+                    assert found == message, (message, found)
+                    self.echoed += 1
+                    self.stop.wait(0.002)
+            except (OSError, AssertionError) as error:
+                self.failure = repr(error)
 
 
 def counting(engine: SampanEngine) -> str:
@@ -173,9 +211,10 @@ def test_nothing_told_is_lost(own_sampan: SampanEngine, pytestconfig: pytest.Con
     engine, told, stop = own_sampan, Told(), threading.Event()
     chance = random.Random(pytestconfig.getoption("--seed"))
     written = counting(engine)
+    stream = Stream(engine, stop)
     listener = Listener(engine, stop)
     clients = [Client(engine, told, chance.randrange(2**32), stop) for _ in range(WORKERS)]
-    for thread in (listener, *clients):
+    for thread in (stream, listener, *clients):
         thread.start()
     try:
         for _ in range(pytestconfig.getoption("--kills")):
@@ -184,8 +223,8 @@ def test_nothing_told_is_lost(own_sampan: SampanEngine, pytestconfig: pytest.Con
             engine.start()
     finally:
         stop.set()
-        for client in clients:
-            client.join()
+        for thread in (stream, *clients):
+            thread.join()
         with contextlib.suppress(OSError):
             # A listener hears of it by one more event.
             engine.post("/containers/create", {"Image": IMAGE}, name="last")
@@ -193,6 +232,9 @@ def test_nothing_told_is_lost(own_sampan: SampanEngine, pytestconfig: pytest.Con
             pass
     try:
         assert not told.wrong, told.wrong
+        assert not stream.failure, (stream.echoed, stream.failure)
+        assert stream.echoed > pytestconfig.getoption("--kills")
+        assert engine.post(f"/containers/{stream.identity}/wait").json["StatusCode"] == 0
         assert engine.post(f"/containers/{written}/wait").json["StatusCode"] == 9
         expect_log(engine, written, None)
         expect_ended(engine, told)
