@@ -78,7 +78,7 @@ def prepare(*types: type) -> None:
     """Compile what decodes these types, some ms, before the first request needs it."""
     for type in types:
         _mender(type)
-        with contextlib.suppress(msgspec.ValidationError):  # of one with a field that has to be there
+        with contextlib.suppress(msgspec.ValidationError):  # a field has to be there
             msgspec.convert({}, type)
 
 
