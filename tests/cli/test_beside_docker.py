@@ -370,6 +370,6 @@ def test_prune_asks_and_tells(same: Same, sampan_cli: DockerCLI, unused_name: st
 def test_help_is_dockers(same: Same) -> None:
     """For the commands whose flags are all docker's."""
     for line in ("ps", "container ls", "start", "stop", "kill", "restart", "pause", "rm", "rename", "wait", "top",
-                 "logs", "attach", "exec", "inspect", "tag", "container prune", "image prune"):  # fmt: skip
+                 "logs", "attach", "inspect", "tag", "container prune", "image prune"):  # fmt: skip
         done = same(*line.split(), "--help")
         assert done.code == 0
