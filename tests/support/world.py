@@ -7,7 +7,7 @@ import subprocess
 from contextlib import ExitStack
 
 from sampan.linux import interfaces, netlink
-from sampan.network.bridge import BridgeNetwork
+from sampan.network.addressed import AddressedNetwork
 from support.netns import NetworkNamespace, listen
 
 HOST_ADDRESS = "198.51.100.2"
@@ -46,10 +46,11 @@ class World:
         self._undo.callback(namespace.close)
         return namespace
 
-    def container(self, network: BridgeNetwork, name: str) -> NetworkNamespace:
+    def container(self, network: AddressedNetwork, name: str) -> NetworkNamespace:
         """A network namespace attached as the runtime attaches a container."""
         namespace = self._namespace()
-        endpoint = network.allocate(name)
+        endpoint = network.attach(name).endpoint
+        assert endpoint is not None
         with self.host.entered():
             netlink.create_veth(endpoint, netns_fd=namespace.fd)
         with namespace.entered():
