@@ -40,9 +40,9 @@ class Shut:
     def close(self) -> None: ...
 
 
-def open_gate(policy: dict[str, Any], former: Gate | None) -> Gate:
+def open_gate(policy: dict[str, Any], former: Any) -> Gate:
     """The gate of a policy as the daemon sent it; `former` is the one it replaces."""
-    from sampan.network import policy_gate  # type: ignore[attr-defined,unused-ignore]
+    from sampan.network import policy_gate
 
     gate: Gate = policy_gate.open_gate(policy, former)
     return gate
