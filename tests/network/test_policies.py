@@ -302,3 +302,21 @@ def test_the_command_line(world: World, engine: SampanEngine) -> None:
     assert shown[1].split()[:3] == ["box", f"{INTERNET_ADDRESS}:{port}", "tcp"]
     run([*sampan, "update", "--network-policy", "full", "--net-rate", "none", "box"])
     assert run([*sampan, "start", "-a", "box"], check=False).code == 0
+
+
+def test_ipv6(world: World, engine: SampanEngine) -> None:
+    """Judged as IPv4 is; neighbours find each other all the same."""
+    assert engine.post("/networks/create", {"Name": "six", "EnableIPv6": True}).status == 201
+    identity = start(engine, "six")
+    shown = engine.get(f"/containers/{identity}/json").json["NetworkSettings"]["Networks"]["six"]
+    gateway = shown["IPv6Gateway"]
+    server = world.server(world.host, gateway)
+    assert reaches(engine, identity, gateway, server)
+    update(engine, identity, **{"network-policy": "allow:0.0.0.0/0"})
+    assert not reaches(engine, identity, gateway, server)
+    port = server.getsockname()[1]
+    assert denied(engine, identity)[gateway, port] >= 1
+    update(engine, identity, **{"network-policy": f"allow:[{gateway}]:{port}"})
+    assert reaches(engine, identity, gateway, server)
+    engine.remove_containers()
+    assert engine.delete("/networks/six").status == 204
