@@ -24,7 +24,7 @@ sys.path.insert(
     0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tests")
 )
 
-from benchmarks import goals, image_rows, life_rows, rows
+from benchmarks import goals, image_rows, life_rows, network_rows, rows
 from benchmarks.subjects import Subject, start_subjects
 from support.command import docker_clis
 
@@ -51,6 +51,7 @@ COMMAND_GOALS = {"run --rm --network none IMG true": 1.5, "ps": 1.3}
 ROUND_SHARE = {"many": 0.4, "logs": 0.6, "memory": 0, "used": 0}
 IMAGE_ROUND_SHARE = 1 / 3
 LIFE_ROUND_SHARE = 1 / 3
+LIFE = {**life_rows.SCENARIOS, **network_rows.SCENARIOS}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--engines", default="sampan,dockerd,podman,skopeo", help="which, in this order"
     )
-    known = ",".join((*rows.ROWS, *life_rows.SCENARIOS, *image_rows.SCENARIOS))
+    known = ",".join((*rows.ROWS, *LIFE, *image_rows.SCENARIOS))
     parser.add_argument("--rows", default=known, help=f"of {known}")
     parser.add_argument("--rounds", type=int, default=9, help="measurements of each row and engine")
     parser.add_argument("--at-once", default="1,8,32", help="how many starts at once (empty: none)")
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         chosen = options.rows.split(",")
         parts = [machine()]
-        if any(name in rows.ROWS or name in life_rows.SCENARIOS for name in chosen):
+        if any(name in rows.ROWS or name in LIFE for name in chosen):
             subjects.extend(start_subjects(options.engines.split(","), directory, token))
             parts += measure(subjects, options)
             parts += measure_life(subjects, options)
@@ -124,8 +125,8 @@ def measure(subjects: list[Subject], options: argparse.Namespace) -> list[str]:
 
 
 def measure_life(subjects: list[Subject], options: argparse.Namespace) -> list[str]:
-    """The report about engines with many containers, if any of its rows is asked for."""
-    scenarios = [name for name in options.rows.split(",") if name in life_rows.SCENARIOS]
+    """The report about engines with many containers and about networks, if any of its rows is asked for."""
+    scenarios = {name: LIFE[name] for name in options.rows.split(",") if name in LIFE}
     if not scenarios:
         return []
     rounds = max(1, round(options.rounds * LIFE_ROUND_SHARE))

@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.goals import Figures, Row
@@ -301,6 +301,7 @@ def thousand_idle(engine: Engine) -> Figures:
     return figures
 
 
+Scenarios = Mapping[str, Callable[[Engine], Figures]]
 SCENARIOS: dict[str, Callable[[Engine], Figures]] = {
     "life-create": create_inspect,
     "life-list": list_thousand,
@@ -318,20 +319,20 @@ ONCE = frozenset({"life-list", "life-health", "life-stats", "life-thousand"})
 
 def measure(
     subjects: Sequence[Subject],
-    scenarios: Sequence[str],
+    scenarios: Scenarios,
     rounds: int,
     progress: Callable[[str], None],
 ) -> dict[Row, dict[str, list[float]]]:
     """Every scenario in rounds, all engines in each."""
     figures: dict[Row, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for name in scenarios:
+    for name, scenario in scenarios.items():
         for round_ in range(1 if name in ONCE else rounds):
             for subject in subjects if round_ % 2 else subjects[::-1]:
                 if subject.engine is None:
                     continue
                 progress(f"{name} {round_} {subject.name}")
                 try:
-                    found = SCENARIOS[name](subject.engine)
+                    found = scenario(subject.engine)
                 except NotMeasured:
                     continue
                 for row, value in found.items():

@@ -130,7 +130,9 @@ class Stream(threading.Thread):
         assert engine.post(f"/containers/{self.identity}/start").status == 204
         settings = engine.get(f"/containers/{self.identity}/json").json["NetworkSettings"]
         port = int(settings["Ports"]["80/tcp"][0]["HostPort"])
-        self.sock = wait_for(lambda: self._connected(port), "the server", timeout_s=30)
+        connected = wait_for(lambda: self._connected(port), "the server", timeout_s=30)
+        assert connected is not None
+        self.sock = connected
 
     def _connected(self, port: int) -> socket.socket | None:
         try:
