@@ -8,9 +8,11 @@ its mounts go with it.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -208,7 +210,9 @@ class SampanEngine(Engine):
         ]  # fmt: skip
 
     def clean(self) -> None:
+        networks = self._network_ids()
         super().clean()
+        _remove_links_of(networks)
         # It ends by itself, without daemon and containers.
         wait_for(lambda: not self.resolver_pids(), "the resolver to end")
         for name in (self.bridge, f"{self.bridge}-li"):
@@ -217,6 +221,17 @@ class SampanEngine(Engine):
             if self.bridge in line:
                 subprocess.run(["nft", "delete", *line.split()], check=False)
         remove_cgroups(self.cgroup_parent.strip("/"))
+
+    def _network_ids(self) -> list[str]:
+        """The user's networks that the engine's database has, also that of an engine that was killed."""
+        database = os.path.join(self.data_root, "engine.db")
+        if not os.path.exists(database):
+            return []
+        try:
+            with contextlib.closing(sqlite3.connect(database)) as connection:
+                return [row[0] for row in connection.execute("SELECT id FROM networks")]
+        except sqlite3.Error:
+            return []  # a test has damaged it
 
     def remains(self) -> dict[str, list[str]]:
         """What containers hold on the machine, by kind; every list is empty when there are none."""
@@ -290,6 +305,18 @@ class DockerEngine(Engine):
     def clean(self) -> None:
         super().clean()
         remove_cgroups(self.cgroup_parent.strip("/"))
+
+
+def _remove_links_of(networks: Sequence[str]) -> None:
+    """Delete the bridges of networks, and their further segments, known by what their aliases say."""
+    if not networks:
+        return
+    links = json.loads(run(["ip", "-json", "link"]).out)
+    aliases = {link["ifname"]: link.get("ifalias", "") for link in links}
+    bridges = [name for name, alias in aliases.items() if alias.endswith(tuple(networks))]
+    for name, alias in aliases.items():
+        if name in bridges or (bridges and alias.endswith(tuple(bridges))):
+            subprocess.run(["ip", "link", "delete", name], check=False, capture_output=True)
 
 
 def namespaced(argv: Sequence[str]) -> list[str]:
