@@ -62,7 +62,7 @@ def test_what_the_kernel_lost_is_put_back(world: World, engine: SampanEngine) ->
     engine.remove_containers()
     assert engine.delete("/networks/net").status == 204
     wait_for(lambda: bridge not in world.links(), "the bridge is gone")
-    assert not [name for name in world.links() if name.startswith("veth")]
+    wait_for(lambda: not any(name.startswith("veth") for name in world.links()), "the pairs to go")
     assert bridge not in world.run("nft", "list", "ruleset")
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import docker  # type: ignore[import-untyped]
 
+from sampan.network.published import PublishedRules
 from support.command import DockerCLI, run
 from support.http import Answer, Connection
 from support.leaks import ENGINE_MARK, marked_processes
@@ -215,11 +216,13 @@ class SampanEngine(Engine):
         _remove_links_of(networks)
         # It ends by itself, without daemon and containers.
         wait_for(lambda: not self.resolver_pids(), "the resolver to end")
-        for name in (self.bridge, f"{self.bridge}-li"):
-            subprocess.run(["ip", "link", "delete", name], check=False, capture_output=True)
+        links = {self.bridge}
         for line in run(["nft", "list", "tables"], check=False).out.splitlines():
             if self.bridge in line:
                 subprocess.run(["nft", "delete", *line.split()], check=False)
+                links.add(PublishedRules(line.split()[-1]).loop)
+        for name in links:
+            subprocess.run(["ip", "link", "delete", name], check=False, capture_output=True)
         remove_cgroups(self.cgroup_parent.strip("/"))
 
     def _network_ids(self) -> list[str]:

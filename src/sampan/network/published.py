@@ -102,6 +102,11 @@ class PublishedRules:
         self._loop_out, self._loop_in = f"{stem}-lo", f"{stem}-li"
 
     @property
+    def loop(self) -> str:
+        """The interface by which admitted packets come in; its peer goes with it."""
+        return self._loop_in
+
+    @property
     def installed(self) -> bool:
         """Whether there has been a published port."""
         return self._installed
