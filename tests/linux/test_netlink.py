@@ -290,7 +290,7 @@ def test_no_descriptor_is_left_open(host: NetworkNamespace, container: NetworkNa
     attach(host, container, endpoint())
     with host.entered(), pytest.raises(OSError, match="File exists"):
         netlink.create_veth(endpoint(), netns_fd=container.fd)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_attributes_stop_at_garbage() -> None:

@@ -340,7 +340,7 @@ def test_a_tree_deeper_than_descriptors(box: Box, base: str) -> None:
         most = max(most, len(os.listdir("/proc/self/fd")))
     assert len(box.changes("k")) == 700
     assert most < soft_before + 400
-    assert len(os.listdir("/proc/self/fd")) == soft_before
+    assert len(os.listdir("/proc/self/fd")) <= soft_before
 
 
 def test_a_path_that_no_layer_can_have(box: Box, base: str) -> None:
@@ -431,7 +431,7 @@ def test_closing_in_the_middle_leaves_no_descriptor(box: Box, base: str) -> None
         pieces = make("k")
         next(pieces)
         pieces.close()  # type: ignore[attr-defined]
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_without_lower_layers(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def test_sparse_files_stay_sparse(tree: Path) -> None:
 def test_many_directories_do_not_exhaust_descriptors(tree: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     lay_out(tree, *(file(f"d{number}/f") for number in range(700)), hard_link("x", "d0/f"))
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 # -- Hostile archives --------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def test_refused_or_contained(tmp_path: Path, outside: Path, name: str) -> None:
         assert verdict != hostile.CONTAINED, error
     assert picture(str(outside)) == before and watched() == around
     assert sorted(os.listdir(tmp_path)) == ["outside", "tree"]
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert len(os.listdir("/proc/self/fd")) <= descriptors
     remove_tree(str(tree))
     assert sorted(os.listdir(tmp_path)) == ["outside"]
 

@@ -52,7 +52,7 @@ def test_hostile_archives(tree: Path, name: str, follow: bool) -> None:
     assert sorted(os.listdir(tree.parent)) == ["outside", "tree"]
     if not follow:
         assert sorted(os.listdir(tree)) == ["in", "other"] and os.listdir(tree / "other") == []
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert len(os.listdir("/proc/self/fd")) <= descriptors
 
 
 def test_through_links(tree: Path) -> None:
