@@ -57,7 +57,7 @@ GOALS = {
 PEAK_GOAL_MIB = 150.0
 
 _BETWEEN_STARTS_S = 0.02
-_PRESENT = 5
+_PRESENT = 15
 """Small pulls that make one figure: their median."""
 _EIGHT_FILES, _EIGHT_LAYERS = 2_000, 2
 
