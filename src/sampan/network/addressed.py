@@ -7,28 +7,27 @@ import re
 from ipaddress import ip_interface
 from typing import TYPE_CHECKING, Any
 
-from sampan.errors import Conflict, InvalidArgument, Unavailable
-from sampan.network.driver import Attachment
+from sampan.errors import InvalidArgument, Unavailable
+from sampan.network.driver import Places
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from sampan.linux.netlink import VethEndpoint
+    from sampan.network.driver import Attachment
     from sampan.network.ipam import AddressPool
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
-class AddressedNetwork:
+class AddressedNetwork(Places):
     """Attachments from memory; the kinds of network say what interface each of them gets."""
 
     driver = ""
 
     def __init__(self, name: str, network_id: str) -> None:
-        self.name = name
-        self.id = network_id
+        super().__init__(name, network_id)
         self._pools: list[AddressPool[Any]] = []  # of IPv4 first; at most one a family
-        self._attachments: dict[str, Attachment] = {}
 
     def attach(
         self,
@@ -43,10 +42,7 @@ class AddressedNetwork:
         The MAC follows from the IPv4 address unless given, as Docker's does: a neighbour that still
         has the address cached from a former container has the right MAC.
         """
-        if container_id in self._attachments:
-            raise Conflict(
-                f"endpoint with name {container_id} already exists in network {self.name}"
-            )
+        self._check_new(container_id)
         if mac is not None:
             mac = checked_mac(mac)
         self._check()
@@ -68,7 +64,7 @@ class AddressedNetwork:
                     f"network {self.name}: {error.strerror or error}: no place for another container"
                 ) from error
             raise
-        return self._keep(container_id, endpoint, None)
+        return self._keep(container_id, endpoint)
 
     def adopt(
         self,
@@ -112,14 +108,6 @@ class AddressedNetwork:
                     pool.release(address)
         self._left(attachment)
 
-    def attachment(self, container_id: str) -> Attachment | None:
-        """The container's place, if it has one."""
-        return self._attachments.get(container_id)
-
-    def attachments(self) -> Collection[Attachment]:
-        """All places in use."""
-        return self._attachments.values()
-
     def status(self) -> dict[str, dict[str, int]]:
         """Docker's `SubnetStatuses`: how many addresses of each subnet are in use and left."""
         return {
@@ -157,24 +145,6 @@ class AddressedNetwork:
     def _forget(self) -> None:
         self._attachments.clear()
         self._pools = []
-
-    def _keep(
-        self, container_id: str, endpoint: VethEndpoint, endpoint_id: str | None
-    ) -> Attachment:
-        attachment = Attachment(
-            container_id=container_id,
-            network_id=self.id,
-            network_name=self.name,
-            endpoint=endpoint,
-            endpoint_id=endpoint_id,
-        )
-        self._attachments[container_id] = attachment
-        return attachment
-
-
-def port_name() -> str:
-    """A name for the host's end of a veth pair."""
-    return f"veth{os.urandom(4).hex()}"
 
 
 def mac_of(packed: bytes) -> str:

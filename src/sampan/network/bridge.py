@@ -25,7 +25,7 @@ from sampan.linux.netlink import IFNAMSIZ, VethEndpoint
 from sampan.linux.nftables import NftError
 from sampan.linux.nftwatch import RulesetWatch
 from sampan.network import ipam
-from sampan.network.addressed import AddressedNetwork, port_name
+from sampan.network.addressed import AddressedNetwork
 from sampan.network.firewall import Firewall
 from sampan.network.interface import BridgeInterface
 from sampan.network.rules import BridgeRules
@@ -173,8 +173,7 @@ class BridgeNetwork(AddressedNetwork):
         self._ready()
 
     def _endpoint(self, mac: str, addresses: Sequence[str], *, host_name: str) -> VethEndpoint:
-        port = host_name or port_name()
-        bridge, index = self._segments.of(port) if host_name else self._segments.place(port)
+        port, bridge, index = self._segments.seat(host_name)
         return VethEndpoint(
             host_name=port,
             bridge=bridge,

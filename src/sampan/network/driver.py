@@ -16,6 +16,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sampan.errors import Conflict
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
@@ -147,6 +149,47 @@ class Network(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Driver, IPAM and options as `GET /networks/{id}` shows them."""
+
+
+class Places:
+    """Which containers have a place in a network: what every kind of network keeps of them."""
+
+    def __init__(self, name: str, network_id: str) -> None:
+        self.name = name
+        self.id = network_id
+        self._attachments: dict[str, Attachment] = {}
+
+    def attachment(self, container_id: str) -> Attachment | None:
+        """The container's place, if it has one."""
+        return self._attachments.get(container_id)
+
+    def attachments(self) -> Collection[Attachment]:
+        """All places in use."""
+        return self._attachments.values()
+
+    def _check_new(self, container_id: str) -> None:
+        """Raise Conflict if the container is attached already."""
+        if container_id in self._attachments:
+            raise Conflict(
+                f"endpoint with name {container_id} already exists in network {self.name}"
+            )
+
+    def _keep(
+        self,
+        container_id: str,
+        endpoint: VethEndpoint | None = None,
+        endpoint_id: str | None = None,
+    ) -> Attachment:
+        """Note the container's place and return it."""
+        attachment = Attachment(
+            container_id=container_id,
+            network_id=self.id,
+            network_name=self.name,
+            endpoint=endpoint,
+            endpoint_id=endpoint_id,
+        )
+        self._attachments[container_id] = attachment
+        return attachment
 
 
 def new_id() -> str:

@@ -10,12 +10,12 @@ Sources: Documentation/networking/ipvlan.rst, linux/if_link.h.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sampan.errors import InvalidArgument, NotFound, Unavailable, Unsupported
 from sampan.linux import interfaces, netlink
 from sampan.linux.netlink import VethEndpoint
-from sampan.network.addressed import AddressedNetwork
+from sampan.network.planned import PlannedNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ IPVLAN_FLAGS = {"bridge": 0, "private": 1, "vepa": 2}
 _OURS = "sampan parent of "
 
 
-class OnParent(AddressedNetwork):
+class OnParent(PlannedNetwork):
     """A network of the driver `macvlan` or `ipvlan`.
 
     Raises:
@@ -48,11 +48,9 @@ class OnParent(AddressedNetwork):
         *,
         internal: bool = False,
     ) -> None:
-        super().__init__(name, network_id)
         self.driver = driver
-        self.plans = tuple(plans)
         self.parent = options.get("parent", "")
-        self.internal = internal or not self.parent
+        super().__init__(name, network_id, plans, internal=internal or not self.parent)
         self.interface_prefix = "eth"
         self.mtu = 1500
         self._index = 0
@@ -61,15 +59,6 @@ class OnParent(AddressedNetwork):
         self.flags = 0
         if driver == "ipvlan":
             self.flags = _choice(options, "ipvlan_flag", IPVLAN_FLAGS, "bridge")
-        self._set_pools([plan.pool(has_gateway=bool(plan.gateway)) for plan in self.plans])
-
-    @property
-    def gateway(self) -> str:
-        return self._gateway(ipv6=False)
-
-    @property
-    def gateway6(self) -> str:
-        return self._gateway(ipv6=True)
 
     def ensure(self, machine: Machine) -> bool:
         """Find the parent, or make it. Blocks for milliseconds.
@@ -105,10 +94,6 @@ class OnParent(AddressedNetwork):
             netlink.delete_link(name)
         self._index = 0
 
-    def describe(self) -> dict[str, Any]:
-        """The driver; what was asked for is the engine's to show."""
-        return {"Driver": self.driver}
-
     def ports(self) -> set[str]:
         """None: nothing of it is on the host."""
         return set()
@@ -129,9 +114,6 @@ class OnParent(AddressedNetwork):
                 raise _unsupported("dummy" if not self.parent else "vlan") from error
             raise Unavailable(f"interface {name} cannot be made: {error.strerror}") from error
         raise NotFound(f"parent interface {self.parent} not found")
-
-    def _gateway(self, *, ipv6: bool) -> str:
-        return next((plan.gateway for plan in self.plans if plan.ipv6 == ipv6), "")
 
     def _endpoint(self, mac: str, addresses: Sequence[str], *, host_name: str) -> VethEndpoint:
         routed_by_device = self.driver == "ipvlan" and self.mode != IPVLAN_MODES["l2"]

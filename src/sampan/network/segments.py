@@ -57,12 +57,20 @@ class Segments:
         for place in range(1, len(self._names)):
             self._join(place, {link.name for link in links})
 
-    def place(self, port: str) -> tuple[str, int]:
-        """Name and index of the bridge that a new port goes to.
+    def seat(self, port: str = "") -> tuple[str, str, int]:
+        """The port, and name and index of its bridge: of one that there is, or a new one's.
 
         Raises:
             OSError: another bridge was needed and could not be made.
         """
+        if port:
+            place = self._ports.get(port, 0)
+            return port, self._names[place], self._indexes[place]
+        port = f"veth{os.urandom(4).hex()}"
+        place = self._place(port)
+        return port, self._names[place], self._indexes[place]
+
+    def _place(self, port: str) -> int:
         free = (place for place, count in enumerate(self._counts) if count < PORTS)
         place = next(free, -1)
         if place < 0:
@@ -71,12 +79,7 @@ class Segments:
         self._ports[port] = place
         if len(self._ports) == MANY_NEIGHBOURS:
             _room_for_neighbours()
-        return self._names[place], self._indexes[place]
-
-    def of(self, port: str) -> tuple[str, int]:
-        """Name and index of the bridge that a port is on, or was."""
-        place = self._ports.get(port, 0)
-        return self._names[place], self._indexes[place]
+        return place
 
     def vacate(self, port: str) -> None:
         """The port is no more."""

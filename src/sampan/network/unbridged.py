@@ -5,24 +5,24 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from sampan.errors import Conflict
-from sampan.network.driver import Attachment
+from sampan.network.driver import Places
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
+
+    from sampan.network.driver import Attachment
 
 
-class UnbridgedNetwork:
+class UnbridgedNetwork(Places):
     """A network that only keeps the list of its containers.
 
     Docker gives these an endpoint ID too, and API clients show it.
     """
 
     def __init__(self, name: str, driver: str, network_id: str | None = None) -> None:
-        self.name = name
+        identity = network_id or hashlib.sha256(f"sampan network {name}".encode()).hexdigest()
+        super().__init__(name, identity)
         self.driver = driver
-        self.id = network_id or hashlib.sha256(f"sampan network {name}".encode()).hexdigest()
-        self._attachments: dict[str, Attachment] = {}
 
     def attach(
         self,
@@ -37,15 +37,8 @@ class UnbridgedNetwork:
         Raises:
             Conflict: the container is attached already.
         """
-        if container_id in self._attachments:
-            raise Conflict(
-                f"endpoint with name {container_id} already exists in network {self.name}"
-            )
-        attachment = Attachment(
-            container_id=container_id, network_id=self.id, network_name=self.name
-        )
-        self._attachments[container_id] = attachment
-        return attachment
+        self._check_new(container_id)
+        return self._keep(container_id)
 
     def adopt(
         self,
@@ -58,26 +51,11 @@ class UnbridgedNetwork:
         interface: str = "",
     ) -> Attachment:
         """The place of a container that outlived the daemon."""
-        attachment = Attachment(
-            container_id=container_id,
-            network_id=self.id,
-            network_name=self.name,
-            endpoint_id=endpoint_id,
-        )
-        self._attachments[container_id] = attachment
-        return attachment
+        return self._keep(container_id, None, endpoint_id)
 
     def release(self, container_id: str) -> None:
         """Forget the container."""
         self._attachments.pop(container_id, None)
-
-    def attachment(self, container_id: str) -> Attachment | None:
-        """The container's place, if it has one."""
-        return self._attachments.get(container_id)
-
-    def attachments(self) -> Collection[Attachment]:
-        """All places in use."""
-        return self._attachments.values()
 
     def describe(self) -> dict[str, Any]:
         """Neither addresses nor options."""

@@ -13,13 +13,14 @@ import contextlib
 import os
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sampan.errors import Conflict, InvalidArgument, Unavailable
 from sampan.linux import interfaces, netlink
 from sampan.linux.netlink import IFNAMSIZ, VethEndpoint
-from sampan.network.addressed import AddressedNetwork, mac_of, port_name
+from sampan.network.addressed import mac_of
 from sampan.network.bridge import INTERFACE, enable_forwarding
+from sampan.network.planned import PlannedNetwork
 from sampan.network.rules import BridgeRules
 from sampan.network.segments import Segments
 
@@ -88,7 +89,7 @@ def parse_options(options: Mapping[str, str], *, internal: bool, ipv6: bool) -> 
     )
 
 
-class UserBridge(AddressedNetwork):
+class UserBridge(PlannedNetwork):
     """A bridge network; see the module. Labels are the engine's business; `owner` is its ID, by which
     it finds bridges that it made and then died."""
 
@@ -104,27 +105,14 @@ class UserBridge(AddressedNetwork):
         internal: bool = False,
         owner: str = "",
     ) -> None:
-        super().__init__(name, network_id)
-        self._alias = f"{ALIAS}{owner} {network_id}"
-        self.plans = tuple(plans)
         self.options = options
-        self.internal = internal
+        super().__init__(name, network_id, plans, internal=internal)
+        self._alias = f"{ALIAS}{owner} {network_id}"
         self.bridge = options.name or f"br-{network_id[:12]}"
         self.mtu = options.mtu or 1500
         self._ours = True
         self._segments = Segments(self.bridge)
         self._index = 0
-        self._set_pools([plan.pool(has_gateway=self._has_gateway(plan)) for plan in self.plans])
-
-    @property
-    def gateway(self) -> str:
-        """The bridge's IPv4 address, empty for none."""
-        return self._gateway(ipv6=False)
-
-    @property
-    def gateway6(self) -> str:
-        """The bridge's IPv6 address, empty for none."""
-        return self._gateway(ipv6=True)
 
     @property
     def interface_prefix(self) -> str:
@@ -221,19 +209,12 @@ class UserBridge(AddressedNetwork):
         mode = self.options.gateway_mode6 if plan.ipv6 else self.options.gateway_mode
         return mode != "isolated"
 
-    def _gateway(self, *, ipv6: bool) -> str:
-        for plan in self.plans:
-            if plan.ipv6 == ipv6 and self._has_gateway(plan):
-                return plan.gateway
-        return ""
-
     def _mac(self) -> str:
         packed = next((ip_address(p.gateway).packed for p in self.plans if not p.ipv6), None)
         return mac_of(packed or os.urandom(4))
 
     def _endpoint(self, mac: str, addresses: Sequence[str], *, host_name: str) -> VethEndpoint:
-        port = host_name or port_name()
-        bridge, index = self._segments.of(port) if host_name else self._segments.place(port)
+        port, bridge, index = self._segments.seat(host_name)
         return VethEndpoint(
             host_name=port,
             bridge=bridge,
@@ -248,10 +229,6 @@ class UserBridge(AddressedNetwork):
 
     def _left(self, attachment: Attachment) -> None:
         self._segments.vacate(attachment.host_port)
-
-    def describe(self) -> dict[str, Any]:
-        """The driver; what was asked for is the engine's to show."""
-        return {"Driver": self.driver}
 
 
 def stray_bridges(machine: Machine, owner: str, known: Collection[str]) -> list[str]:
