@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -42,13 +42,17 @@ Result = TypeVar("Result")
 
 
 class Connections:
-    """Changes which networks containers are in."""
+    """Changes which networks containers are in.
+
+    `told` waits until everybody who was told of a change has done what follows from it: the resolver.
+    """
 
     def __init__(self, services: Services, networks: Networks, lifecycle: Lifecycle) -> None:
         self._registry = services.registry
         self._networking = services.networking
         self._networks = networks
         self._lifecycle = lifecycle
+        self.told: Callable[[], Awaitable[None]] = _at_once
 
     async def connect(
         self, network_reference: str, container_reference: str, wish: EndpointConfig | None
@@ -88,6 +92,7 @@ class Connections:
                 self._registry.save(container)
                 raise
         if container.state.running:
+            await self.told()
             self._lifecycle.emit_network(container, "connect", network.name, network.id)
 
     async def disconnect(
@@ -121,6 +126,7 @@ class Connections:
             ran = container.state.running
             await self._unplug(container, network)
         if ran:
+            await self.told()
             self._lifecycle.emit_network(container, "disconnect", network.name, network.id)
 
     async def put_back(self, containers: Iterable[Container]) -> None:
@@ -221,6 +227,10 @@ class Connections:
         """Do what blocks in a thread, with a pidfd of the container that stays open meanwhile."""
         with _pidfd(container) as pidfd:
             return await asyncio.to_thread(work, pidfd, *arguments)
+
+
+async def _at_once() -> None:
+    """Nobody has to be waited for."""
 
 
 @contextmanager

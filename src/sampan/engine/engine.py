@@ -114,6 +114,8 @@ class Engine:
         containers.publisher = self.ports
         self.resolver.policy = self.policies.document
         self.policies.tell = self.resolver.refresh
+        self.policies.told = self.resolver.caught_up
+        self.connections.told = self.resolver.caught_up
         self.policies.refused_names = self.resolver.refused
         self.policies.of_network = networks.policy_of
         services.networking.watchers.append(self.resolver)

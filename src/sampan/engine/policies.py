@@ -49,8 +49,9 @@ class Policies:
     """What containers may reach and how fast, over one engine's networks.
 
     An `EndpointWatcher` and a `Watcher` of lives. `of_network` gives the policy of a network, empty for
-    none; `tell` is told of containers whose policy changes while they run, and `refused_names` asked for
-    [name, how often, when last] of those that a running container asked for in vain: the resolver's.
+    none; `tell` is told of containers whose policy changes while they run, `told` waits until that is
+    done, and `refused_names` is asked for [name, how often, when last] of those that a running container
+    asked for in vain: the resolver's.
     """
 
     def __init__(self, networking: Networking, egress: Egress) -> None:
@@ -61,6 +62,7 @@ class Policies:
         self._containers: dict[str, Container] = {}  # that have a policy now
         self.of_network: Callable[[Network], str] = lambda _: ""
         self.tell: Callable[[Container], None] = lambda _: None
+        self.told: Callable[[], Awaitable[None]] = _at_once
         self.refused_names: Callable[[Container], Awaitable[list[Any]]] = _none_refused
 
     def open(self) -> None:
@@ -157,6 +159,7 @@ class Policies:
             for network, attachment in attachments:
                 self._guard(container, network, attachment, after)
             self.tell(container)
+            await self.told()
             for _, attachment in attachments:
                 await asyncio.to_thread(self._cut, attachment)
         if after.net_rate != before.net_rate:
@@ -363,6 +366,10 @@ async def _without_device(name: str) -> None:
         await asyncio.to_thread(delete_link, name)
     except OSError as error:
         log.error("device %s: %s", name, error)
+
+
+async def _at_once() -> None:
+    """Nobody has to be waited for."""
 
 
 async def _none_refused(_: Container) -> list[Any]:

@@ -7,6 +7,7 @@ egress policy, whose names the policy is bound to. The resolver is a process of 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,15 @@ class Resolver:
         elif self.serves(container, leaving=leaving):
             self._networking.use_resolver(container)
             self._serve(container, leaving)
+
+    async def caught_up(self) -> None:
+        """Until the resolver has done what it was told, also one that was started for it just now.
+
+        Who changes a container that runs answers then: a look-up that follows finds sockets there. One
+        that is replaced meanwhile is not waited for.
+        """
+        with contextlib.suppress(Unavailable):
+            await self.client.ask("ping")
 
     async def refused(self, container: Container) -> list[Any]:
         """The names that the container's policy refused since it started, as the gate counts them."""
