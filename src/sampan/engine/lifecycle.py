@@ -1,4 +1,6 @@
-"""Starting, stopping, pausing: a container's process from the first request to its end.
+"""A container's process from the first request to its end, and again by its restart policy.
+
+It is ended in `stopping` and paused in `freezing`.
 
 What happens in a start, in order, and undone in reverse when a later step fails:
 address → files → OCI configuration → shim and process. The end of a container is noted by
@@ -9,37 +11,27 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import errno
 import logging
-import signal
 from collections.abc import Coroutine, Iterable
 from typing import Any, Protocol
 
-from sampan.engine import defaults, health, image_mounts, restarts, sharing
+from sampan.engine import health, image_mounts, restarts, sharing
 from sampan.engine.bundle import Bundles
 from sampan.engine.container import Container, Event, Status
+from sampan.engine.freezing import Freezing
 from sampan.engine.order import Order
-from sampan.engine.post_mortem import sent
 from sampan.engine.requester import by_nobody
 from sampan.engine.restarts import Restarts
 from sampan.engine.services import Services
-from sampan.engine.signals import DEFAULT_STOP_SIGNAL, signal_number
+from sampan.engine.start_failures import exit_code_of, explain
+from sampan.engine.start_gate import StartGate
+from sampan.engine.stopping import Stopping
 from sampan.engine.trace import StartTrace
 from sampan.engine.volume_directories import unbind
-from sampan.errors import Conflict, NotModified, RuntimeFailure, SampanError, Unavailable
-from sampan.linux.cgroups.manager import open_cgroup
-from sampan.linux.signal_masks import is_lost_on
+from sampan.errors import Conflict, NotModified, RuntimeFailure, SampanError
 from sampan.shim.client import ExitStatus, ShimConnection
 
 log = logging.getLogger(__name__)
-
-COMMAND_NOT_FOUND = 127
-COMMAND_NOT_EXECUTABLE = 126
-START_FAILED = 128
-# A container with this label is given its whole time-out at `stop`, whether it listens or not.
-STOP_LABEL, STOP_WAITS = "dev.sampan.stop", "wait"
-# After SIGKILL a process ends, unless the kernel itself hangs on something (a dead NFS server).
-KILL_TIMEOUT_S = 30.0
 
 
 class Watcher(Protocol):
@@ -60,11 +52,14 @@ class Lifecycle:
         self._bundles = Bundles(services)
         self._remove = remove
         self._tasks: set[asyncio.Task[None]] = set()
+        self._gate = StartGate()
         self.order = Order(services.registry)
         self._restarts = Restarts(
             self._start_again, lambda container: self.order.reached(container, patient=True)
         )
         self.watchers: list[Watcher] = [self.order]
+        self.freezing = Freezing(services, self)
+        self.stopping = Stopping(services, self)
 
     async def close(self) -> None:
         """Let go of all containers; they run on."""
@@ -103,9 +98,11 @@ class Lifecycle:
             await container.last_shim.gone
             container.last_shim = None
         try:
-            shim = await self._launch(container, trace)
+            async with self._gate:
+                trace.mark("gate")
+                shim = await self._launch(container, trace)
         except SampanError as failure:
-            _explain(failure)
+            explain(failure)
             self._start_failed(container, failure)
             raise
         except BaseException as error:
@@ -224,8 +221,7 @@ class Lifecycle:
         state.finished_ns, state.oom_killed = status.exited_at_ns, status.oom_killed
         state.error = status.error
         state.health = health.halted(state.health)
-        for watcher in self.watchers:
-            watcher.halted(container)
+        self.tell_halted(container)
         ran_s = max(0, status.exited_at_ns - started_ns) / 1e9
         self._services.history.ended(container, status)
         if container.restarting or not self._restart_later(container, ran_s=ran_s):
@@ -304,7 +300,7 @@ class Lifecycle:
 
         A start that is under way is waited for: the container may run then.
         """
-        self._note_stopped(container)
+        self.note_stopped(container)
         self._restarts.cancel(container)
         async with container.lock:
             if container.state.restarting:
@@ -313,7 +309,7 @@ class Lifecycle:
                 self._services.registry.save(container)
                 container.resolve("not-running", "next-exit")
 
-    def _note_stopped(self, container: Container) -> None:
+    def note_stopped(self, container: Container) -> None:
         """Remember that it was stopped by hand, over a restart of the daemon and of the machine too."""
         record = container.record
         if record.recycled or not record.manually_stopped:
@@ -322,120 +318,15 @@ class Lifecycle:
             if matters:
                 self._services.registry.save(container)
 
-    async def recycle(self, container: Container) -> None:
-        """Stop a running container that then starts again, whatever its restart policy is.
-
-        That it will is written down first: a daemon that dies on the way leaves it to the next one.
-
-        Raises:
-            RuntimeFailure: the kernel does not end it.
-        """
-        container.record.recycled = True
-        self._services.registry.save(container)
-        number, limit_s = _usual_stop(container)
-        ended = container.wait("next-exit")
-        try:
-            if await self._signal_in_vain(container, number) and limit_s != 0:
-                limit_s = 0.0
-            if not await _within(ended, limit_s):
-                await self._signal(container, signal.SIGKILL)
-                if not await _within(ended, KILL_TIMEOUT_S):
-                    raise _not_ended(container)
-        finally:
-            ended.cancel()
-
-    async def expire(self, container: Container) -> None:
-        """End a container whose time is over: as by a stop, but for no longer than usual."""
-        self.emit(container, "expire")
-        _, limit_s = _usual_stop(container)
-        longest_s = defaults.STOP_TIMEOUT_S
-        timeout_s = longest_s if limit_s is None else min(int(limit_s), longest_s)
-        try:
-            await self.stop(container, signal_name=None, timeout_s=timeout_s)
-        except NotModified:
-            pass
-
     def tell_running(self, container: Container) -> None:
         """Tell the watchers that the container's process runs."""
         for watcher in self.watchers:
             by_nobody(watcher.running, container)
 
-    # Stop, kill, pause
-
-    async def stop(
-        self, container: Container, *, signal_name: str | None, timeout_s: int | None
-    ) -> None:
-        """Ask the process to end, and make it after the time-out (-1: never).
-
-        Raises:
-            NotModified: it does not run.
-        """
-        if container.state.restarting:
-            await self.drop_restart(container)
-            if not container.state.running:
-                self.emit(container, "stop")
-                return
-        if not container.state.running:
-            raise NotModified(f"container {container.id} is not running")
-        number = signal_number(signal_name or container.config.stop_signal or DEFAULT_STOP_SIGNAL)
-        if timeout_s is None:
-            preset = container.config.stop_timeout
-            timeout_s = defaults.STOP_TIMEOUT_S if preset is None else preset
-        self._note_stopped(container)
-        ended = container.wait("next-exit")
-        try:
-            if await self._signal_in_vain(container, number) and timeout_s > 0:
-                timeout_s = 0
-            if not await _within(ended, None if timeout_s < 0 else float(timeout_s)):
-                log.info("container %s did not end in %s s", container.id, timeout_s)
-                await self.force_end(container)
-        finally:
-            ended.cancel()
-        self.emit(container, "stop")
-
-    async def force_end(self, container: Container) -> None:
-        """Kill the process and wait for its end; no restart policy brings it back.
-
-        Raises:
-            RuntimeFailure: the kernel does not end it.
-        """
-        if container.state.restarting:
-            await self.drop_restart(container)
-        if not container.state.running:
-            return
-        self._note_stopped(container)
-        ended = container.wait("not-running")
-        try:
-            await self._signal(container, signal.SIGKILL)
-            if not await _within(ended, KILL_TIMEOUT_S):
-                raise _not_ended(container)
-        finally:
-            ended.cancel()
-
-    async def kill(self, container: Container, signal_name: str) -> None:
-        """Send a signal to the container's first process; SIGKILL is waited for.
-
-        A container that waits for its restart is left as it is, unless the signal is a message.
-
-        Raises:
-            InvalidArgument: no such signal.
-            Conflict: it does not run.
-        """
-        number = signal_number(signal_name or "SIGKILL")
-        by_hand = restarts.stops_by_hand(number)
-        if container.state.restarting:
-            if by_hand:
-                await self.drop_restart(container)
-            if not container.state.running:  # else its start was under way
-                return
-        if not container.state.running:
-            raise Conflict(f"Container {container.id} is not running")
-        if number == signal.SIGKILL:
-            await self.force_end(container)
-        else:
-            if by_hand:
-                self._note_stopped(container)
-            await self._signal(container, number)
+    def tell_halted(self, container: Container) -> None:
+        """Tell the watchers that the container's process has ended, or is frozen."""
+        for watcher in self.watchers:
+            watcher.halted(container)
 
     async def restart(
         self, container: Container, *, signal_name: str | None, timeout_s: int | None
@@ -444,77 +335,11 @@ class Lifecycle:
         container.restarting = True
         try:
             if container.state.counts_as_running:
-                await self.stop(container, signal_name=signal_name, timeout_s=timeout_s)
+                await self.stopping.stop(container, signal_name=signal_name, timeout_s=timeout_s)
             await self.start(container)
         finally:
             container.restarting = False
         self.emit(container, "restart")
-
-    async def pause(self, container: Container) -> None:
-        """Freeze every process of the container.
-
-        Raises:
-            Conflict: it does not run, or is paused.
-        """
-        async with container.lock:
-            if container.state.status is Status.PAUSED:
-                raise Conflict(f"Container {container.id} is already paused")
-            if container.state.restarting:
-                raise Conflict(restarting_text(container))
-            if not container.state.running:
-                raise Conflict(f"Container {container.id} is not running")
-            await asyncio.to_thread(open_cgroup(container.record.cgroup_path).freeze)
-            if container.state.running:
-                container.move(Event.PAUSED)
-                container.state.health = health.halted(container.state.health)
-                for watcher in self.watchers:
-                    watcher.halted(container)
-                self._services.registry.save(container)
-                self.emit(container, "pause")
-
-    async def unpause(self, container: Container) -> None:
-        """Let a paused container go on.
-
-        Raises:
-            Conflict: it is not paused.
-        """
-        async with container.lock:
-            if container.state.status is not Status.PAUSED:
-                raise Conflict(f"Container {container.id} is not paused")
-            self._thaw(container)
-            self.emit(container, "unpause")
-
-    def _thaw(self, container: Container) -> None:
-        open_cgroup(container.record.cgroup_path).thaw()
-        if container.state.status is Status.PAUSED:
-            container.move(Event.UNPAUSED)
-            self._services.registry.save(container)
-            self.tell_running(container)
-
-    async def _signal_in_vain(self, container: Container, number: int) -> bool:
-        """Deliver a signal; whether it can be told that nobody heard it, so that waiting is no use.
-
-        Its first process is looked at before and after: one that comes to listen in between counts as listening.
-        """
-        pid = container.state.pid
-        lost = container.config.labels.get(STOP_LABEL) != STOP_WAITS and is_lost_on(pid, number)
-        await self._signal(container, number)
-        return lost and is_lost_on(pid, number)
-
-    async def _signal(self, container: Container, number: int) -> None:
-        """Deliver a signal; a paused container is let go for the signals that end it."""
-        if container.shim is None:
-            return
-        try:
-            await container.shim.signal(number)
-        except Unavailable:
-            # The shim died; its container is being killed, and the end will be told like any other.
-            return
-        container.last_signal = sent(number)
-        self.emit(container, "kill", signal=str(number))
-        stop_signal = signal_number(container.config.stop_signal or DEFAULT_STOP_SIGNAL)
-        if container.state.status is Status.PAUSED and number in (signal.SIGKILL, stop_signal):
-            self._thaw(container)
 
     # Events
 
@@ -554,46 +379,6 @@ class Lifecycle:
         task.add_done_callback(self._tasks.discard)
 
 
-def _usual_stop(container: Container) -> tuple[int, float | None]:
-    """The signal that asks the container to end, and how long it may take; None for no limit."""
-    number = signal_number(container.config.stop_signal or DEFAULT_STOP_SIGNAL)
-    preset = container.config.stop_timeout
-    limit_s = defaults.STOP_TIMEOUT_S if preset is None else preset
-    return number, None if limit_s < 0 else float(limit_s)
-
-
-def _not_ended(container: Container) -> RuntimeFailure:
-    return RuntimeFailure(
-        "kill", f"container {container.id} did not end {KILL_TIMEOUT_S:g} s after SIGKILL"
-    )
-
-
-def restarting_text(container: Container) -> str:
-    """dockerd's refusal of what needs a process."""
-    return f"Container {container.id} is restarting, wait until the container is running"
-
-
-def exit_code_of(failure: SampanError) -> int:
-    """The exit code of a container that did not start, as a shell counts."""
-    number = failure.errno if isinstance(failure, RuntimeFailure) else None
-    if isinstance(failure, RuntimeFailure) and failure.stage == "exec":
-        if number in (errno.ENOENT, errno.ENOTDIR):
-            return COMMAND_NOT_FOUND
-        return COMMAND_NOT_EXECUTABLE
-    return START_FAILED
-
-
-def _explain(failure: SampanError) -> None:
-    """Add dockerd's advice to the kernel's terse word for a file in a directory's place."""
-    if not isinstance(failure, RuntimeFailure) or not failure.stage.startswith("mount"):
-        return
-    if failure.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
-        failure.hint = failure.hint or (
-            "Are you trying to mount a directory onto a file (or vice-versa)? Check if the "
-            "specified host path exists and is the expected type"
-        )
-
-
 def _check_startable(container: Container) -> None:
     match container.state.status:
         case Status.RUNNING | Status.RESTARTING:
@@ -604,9 +389,3 @@ def _check_startable(container: Container) -> None:
             raise Conflict("container is marked for removal and cannot be started")
         case Status.CREATED | Status.EXITED:
             pass
-
-
-async def _within(future: asyncio.Future[Any], timeout_s: float | None) -> bool:
-    """Whether the future is done in time; it is left as it is."""
-    done, _ = await asyncio.wait({future}, timeout=timeout_s)
-    return bool(done)
