@@ -131,7 +131,7 @@ class Trees:
             if wanted and container.state.status is Status.RUNNING:
                 held_still.note(container)
                 try:
-                    await self._lifecycle.pause(container)
+                    await self._lifecycle.freezing.pause(container)
                     paused = True
                 except Conflict:  # it has just ended, or was paused
                     if not _is_paused(container):
@@ -140,7 +140,7 @@ class Trees:
         finally:
             if paused:
                 if _is_paused(container):
-                    await self._lifecycle.unpause(container)
+                    await self._lifecycle.freezing.unpause(container)
                 held_still.forget(container)
 
 

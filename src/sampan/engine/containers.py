@@ -166,7 +166,7 @@ class Containers:
             if container.state.counts_as_running:
                 if not force:
                     raise Conflict(_running_text(container))
-                await self.lifecycle.force_end(container)
+                await self.lifecycle.stopping.force_end(container)
             try:
                 await self.remove_ended(container, volumes=volumes)
             except Conflict:
@@ -210,7 +210,7 @@ class Containers:
     async def _expire(self, container: Container) -> None:
         """Remove a container whose time is over, with its anonymous volumes."""
         if self._registry.holds(container):
-            await self.lifecycle.expire(container)
+            await self.lifecycle.stopping.expire(container)
             await self.remove_if_there(container.id)
 
     async def remove_if_there(self, container_id: str) -> None:
@@ -255,7 +255,9 @@ class Containers:
         self, reference: str, *, signal: str | None = None, timeout_s: int | None = None
     ) -> None:
         """See `Lifecycle.stop`."""
-        await self.lifecycle.stop(self.get(reference), signal_name=signal, timeout_s=timeout_s)
+        await self.lifecycle.stopping.stop(
+            self.get(reference), signal_name=signal, timeout_s=timeout_s
+        )
 
     async def restart(
         self, reference: str, *, signal: str | None = None, timeout_s: int | None = None
@@ -277,7 +279,7 @@ class Containers:
         """See `Lifecycle.kill`; dockerd's text around the refusal, and its order of looking at things."""
         signal_number(signal)
         try:
-            await self.lifecycle.kill(self.get(reference), signal)
+            await self.lifecycle.stopping.kill(self.get(reference), signal)
         except (Conflict, NotFound) as failure:
             raise type(failure)(
                 f"Cannot kill container: {reference}: {failure.message}"
@@ -285,11 +287,11 @@ class Containers:
 
     async def pause(self, reference: str) -> None:
         """See `Lifecycle.pause`."""
-        await self.lifecycle.pause(self.get(reference))
+        await self.lifecycle.freezing.pause(self.get(reference))
 
     async def unpause(self, reference: str) -> None:
         """See `Lifecycle.unpause`."""
-        await self.lifecycle.unpause(self.get(reference))
+        await self.lifecycle.freezing.unpause(self.get(reference))
 
     def wait(self, reference: str, condition: str = "not-running") -> asyncio.Future[WaitResult]:
         """A future for the container's end; registered when this returns.

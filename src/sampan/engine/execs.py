@@ -9,10 +9,12 @@ import time
 from sampan.engine import spec
 from sampan.engine.container import Container, Status
 from sampan.engine.detach_keys import parse_detach_keys
-from sampan.engine.lifecycle import Lifecycle, exit_code_of, restarting_text
+from sampan.engine.lifecycle import Lifecycle
 from sampan.engine.model import ExecConfig
 from sampan.engine.requester import by_nobody
+from sampan.engine.restarts import restarting_text
 from sampan.engine.services import Services
+from sampan.engine.start_failures import exit_code_of
 from sampan.engine.terms import LONGEST_NS
 from sampan.engine.validation import as_list
 from sampan.errors import Conflict, InvalidArgument, NotFound, SampanError

@@ -105,6 +105,11 @@ def stops_by_hand(number: int) -> bool:
     return number not in MESSAGES
 
 
+def restarting_text(container: Container) -> str:
+    """dockerd's refusal of what needs a process."""
+    return f"Container {container.id} is restarting, wait until the container is running"
+
+
 class Restarts:
     """Containers that wait for their restart. `start` does it, and deals with its failure; `turn` waits
     for those that have to run before.

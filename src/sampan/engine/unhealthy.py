@@ -106,10 +106,10 @@ class Unhealthy:
         self._lifecycle.emit(container, f"on_unhealthy: {action}")
         try:
             if action == "stop":
-                await self._lifecycle.stop(container, signal_name=None, timeout_s=None)
+                await self._lifecycle.stopping.stop(container, signal_name=None, timeout_s=None)
             else:
                 container.record.unhealthy_restarts += 1
-                await self._lifecycle.recycle(container)
+                await self._lifecycle.stopping.recycle(container)
         except NotModified:
             pass  # somebody was faster
         except SampanError as failure:
