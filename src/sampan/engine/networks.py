@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
+
 from sampan.engine.events import EventBus
 from sampan.engine.network_plan import NetworkCreate, planned
 from sampan.engine.networking import Networking
@@ -19,7 +21,7 @@ from sampan.engine.policies import policy_among
 from sampan.errors import Conflict, Forbidden, InvalidArgument, NotFound, SampanError
 from sampan.linux.netlink import delete_link
 from sampan.linux.nftables import NftError
-from sampan.network import inspect
+from sampan.network import inspect, parents
 from sampan.network.addressing import SubnetPlan
 from sampan.network.bridge import DISABLED
 from sampan.network.driver import Network, new_id
@@ -83,12 +85,14 @@ class Networks:
         events: EventBus,
         *,
         pools: Sequence[Pool] = (),
+        defaults: Mapping[str, Mapping[str, str]] | None = None,
         seed: str = "",
     ) -> None:
         self._rows = rows
         self._networking = networking
         self._events = events
         self._pools = [*(pools or DEFAULT_POOLS), unique_local_pool(seed)]
+        self._defaults = defaults or {}
         self._owner = seed
         self._opened_ns = time.time_ns()
         self._entries: dict[str, Entry] = {}
@@ -114,7 +118,8 @@ class Networks:
     def ensure(self) -> list[str]:
         """Put back what the kernel lost; return what is wrong with networks that cannot be. Blocks."""
         machine, failed = Machine(), []
-        for name in stray_bridges(machine, self._owner, self._entries):
+        strays = stray_bridges(machine, self._owner, self._entries)
+        for name in [*strays, *parents.strays(machine, self._owner, self._entries)]:
             delete_link(name)  # of a daemon that was killed while it made a network
         for entry in list(self._entries.values()):
             network = entry.network
@@ -199,6 +204,8 @@ class Networks:
         """
         if request.config_from and request.config_from.network:
             request = self._with_configuration(request)
+        elif not request.config_only:
+            request = self._with_defaults(request)
         _check(request)
         if request.name in self._names:
             raise Conflict(f"network with name {request.name} already exists")
@@ -211,7 +218,7 @@ class Networks:
         row = NetworkRow(new_id(), request.name, time.time_ns(), record)
         network = self._made(row)
         entry = Entry(row, network)
-        self._check_bridge_name(network)
+        self._check_beside_others(network)
         self._add(entry)  # its name and subnets are taken from here on
         entry.removing = True  # not to be used yet
         try:
@@ -276,8 +283,10 @@ class Networks:
     def _take_down(self, network: UserBridge | OnParent) -> None:
         """Blocks; what cannot be taken away is logged, since the network is none any more."""
         try:
-            if isinstance(network, UserBridge):
-                self._networking.bridge.firewall.drop(network.bridge)
+            if isinstance(network, OnParent):
+                network.remove(self._on_parents())
+                return
+            self._networking.bridge.firewall.drop(network.bridge)
             network.remove()
         except (OSError, NftError) as error:
             log.error("network %s: %s", network.name, error)
@@ -310,7 +319,9 @@ class Networks:
         if record.driver == "bridge":
             options = parse_options(record.options, internal=internal, ipv6=record.ipv6)
             return UserBridge(name, row.id, plans, options, internal=internal, owner=self._owner)
-        return OnParent(record.driver, name, row.id, plans, record.options, internal=internal)
+        return OnParent(
+            record.driver, name, row.id, plans, record.options, internal=internal, owner=self._owner
+        )
 
     def _add(self, entry: Entry) -> None:
         self._entries[entry.id] = entry
@@ -326,21 +337,21 @@ class Networks:
 
     def _subnets(self) -> list[IPv4Network | IPv6Network]:
         """The subnets of all networks."""
-        found = [
+        return [
             plan.network for entry in self.all() for plan in getattr(entry.network, "plans", ())
         ]
-        bridge = self._networking.bridge
-        if bridge.gateway:
-            found.append(SubnetPlan(bridge.subnet).network)
-        return found
 
-    def _check_bridge_name(self, network: UserBridge | OnParent) -> None:
+    def _check_beside_others(self, network: UserBridge | OnParent) -> None:
         """Two networks on one bridge would hand out each other's ports and rules."""
-        if not network.bridge:
+        if isinstance(network, OnParent):
+            network.check_beside(self._on_parents())
             return
         others = [getattr(each.network, "bridge", "") for each in self.all()]
         if network.bridge in others:
             raise Forbidden(f"bridge name {network.bridge} is in use by another network")
+
+    def _on_parents(self) -> list[OnParent]:
+        return [each.network for each in self.all() if isinstance(each.network, OnParent)]
 
     def _create_configuration(self, request: NetworkCreate) -> str:
         record = planned(request, [], [], [])
@@ -350,6 +361,13 @@ class Networks:
         self._add(entry)
         self._emit("create", entry)
         return row.id
+
+    def _with_defaults(self, request: NetworkCreate) -> NetworkCreate:
+        """A request with the driver's options that it does not name itself (`default-network-opts`)."""
+        defaults = self._defaults.get(request.driver or "bridge")
+        if not defaults:
+            return request
+        return msgspec.structs.replace(request, options={**defaults, **(request.options or {})})
 
     def _with_configuration(self, request: NetworkCreate) -> NetworkCreate:
         """A request completed by a configuration-only network."""

@@ -29,6 +29,7 @@ from sampan.linux.netlink import (
     IFLA_NET_NS_FD,
     RT_SCOPE_UNIVERSE,
     RT_TABLE_MAIN,
+    RTA_DST,
     RTA_GATEWAY,
     RTA_OIF,
     RTM_NEWLINK,
@@ -41,6 +42,7 @@ from sampan.linux.netlink import (
     isolate,
     link_info,
     mac_bytes,
+    mode_on_parent,
     name_attribute,
     new_address,
 )
@@ -64,8 +66,8 @@ if TYPE_CHECKING:
 IFLA_BR_MCAST_SNOOPING = 23
 IFLA_IFALIAS = 20
 IFLA_VLAN_ID = 1
-RTA_DST = 1
 RT_SCOPE_NOWHERE = 255
+RTM_DELADDR = 21
 RTM_DELROUTE = 25
 RTM_GETADDR = 22
 RTM_GETLINK = 18
@@ -81,6 +83,16 @@ def set_up(name: str) -> None:
 def add_address(name: str, address: str) -> None:
     """Give the interface an address with its prefix length; EEXIST if it has it."""
     transact([new_address(index_of(name), address, name)])
+
+
+def delete_address(name: str, address: str) -> None:
+    """Take an address away, given with its prefix length; nothing happens if it is not there."""
+    added = new_address(index_of(name), address, name)
+    try:
+        transact([Request(RTM_DELADDR, 0, added.body, f"delete address {address} of {name}")])
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
 
 
 def create_bridge(
@@ -172,8 +184,10 @@ def create_vlan(name: str, parent: int, tag: int, *, alias: str = "") -> int:
     return _create(name, attribute_u32(IFLA_LINK, parent), body, alias)
 
 
-def probe_on_parent(kind: str, parent: int) -> None:
-    """Whether an interface of this kind (macvlan, ipvlan) can hang on that one.
+def probe_on_parent(kind: str, parent: int, mode: int, flags: int) -> None:
+    """Whether an interface of this kind (macvlan, ipvlan) can hang on that one, in this mode.
+
+    The mode counts: an ipvlan made without one would change that of all others on its parent.
 
     Raises:
         OSError: EOPNOTSUPP if the kernel has no such kind; EBUSY or EINVAL if the parent cannot.
@@ -183,10 +197,15 @@ def probe_on_parent(kind: str, parent: int) -> None:
         IFINFO.pack(0, 0, 0, 0, 0)
         + name_attribute(name)
         + attribute_u32(IFLA_LINK, parent)
-        + link_info(kind, b"")
+        + link_info(kind, mode_on_parent(kind, mode, flags))
     )
     transact([Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"create {kind}")])
     delete_link(name)
+
+
+def set_alias(name: str, alias: str) -> None:
+    """Give the interface another text to know it by, see `Link.alias`."""
+    transact([_alias(index_of(name), alias)])
 
 
 def _create(name: str, before: bytes, info: bytes, alias: str) -> int:

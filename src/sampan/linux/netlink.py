@@ -59,6 +59,7 @@ IFLA_MTU = 4
 IFLA_NET_NS_FD = 28
 IFLA_NET_NS_PID = 19
 IN6_ADDR_GEN_MODE_NONE = 1
+RTA_DST = 1
 RTA_GATEWAY = 5
 RTA_OIF = 4
 RTM_DELLINK = 17
@@ -212,15 +213,20 @@ def create_veth(
             raise
 
 
+def mode_on_parent(kind: str, mode: int, flags: int) -> bytes:
+    """The attributes that say how a macvlan or an ipvlan uses its parent."""
+    if kind == "macvlan":
+        return attribute_u32(IFLA_MACVLAN_MODE, mode)
+    return attribute(IFLA_IPVLAN_MODE, mode.to_bytes(2, "little")) + attribute(
+        IFLA_IPVLAN_FLAGS, flags.to_bytes(2, "little")
+    )
+
+
 def _on_parent(endpoint: VethEndpoint, namespace: bytes) -> Request:
-    """An interface in the namespace that hangs on one of the host's."""
-    if endpoint.kind == "macvlan":
-        mode = attribute_u32(IFLA_MACVLAN_MODE, endpoint.mode)
-        mac = attribute(IFLA_ADDRESS, mac_bytes(endpoint.mac))
-    else:  # ipvlan, which has its parent's MAC
-        mode = attribute(IFLA_IPVLAN_MODE, endpoint.mode.to_bytes(2, "little"))
-        mode += attribute(IFLA_IPVLAN_FLAGS, endpoint.kind_flags.to_bytes(2, "little"))
-        mac = b""
+    """An interface in the namespace that hangs on one of the host's; an ipvlan has its parent's MAC."""
+    has_mac = endpoint.kind == "macvlan"
+    mac = attribute(IFLA_ADDRESS, mac_bytes(endpoint.mac)) if has_mac else b""
+    mode = mode_on_parent(endpoint.kind, endpoint.mode, endpoint.kind_flags)
     body = (
         IFINFO.pack(0, 0, 0, 0, 0)
         + name_attribute(endpoint.name)

@@ -2,38 +2,37 @@
 
 They are neighbours of whatever the parent's wire has, with addresses of that wire's subnet; packets
 do not come by the host, so neither the firewall nor published ports have a part in them. Without a
-parent the network is internal: it hangs on a dummy interface of our making. A parent `eth0.20` that
-does not exist is made: VLAN 20 of `eth0`.
-Sources: Documentation/networking/ipvlan.rst, linux/if_link.h.
+parent the network is internal: it hangs on a dummy interface of our making.
+Sources: Documentation/networking/ipvlan.rst, linux/if_link.h; messages: libnetwork's.
 """
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING
 
-from sampan.errors import InvalidArgument, NotFound, Unavailable, Unsupported
-from sampan.linux import interfaces, netlink
+from sampan.errors import Forbidden, InvalidArgument, Unavailable
+from sampan.linux import netlink
 from sampan.linux.netlink import VethEndpoint
+from sampan.network import parents
 from sampan.network.planned import PlannedNetwork
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sampan.network.addressing import SubnetPlan
+    from sampan.network.driver import Attachment
     from sampan.network.machine import Machine
 
 MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
 IPVLAN_MODES = {"l2": 0, "l3": 1, "l3s": 2}
 IPVLAN_FLAGS = {"bridge": 0, "private": 1, "vepa": 2}
-_OURS = "sampan parent of "
 
 
 class OnParent(PlannedNetwork):
-    """A network of the driver `macvlan` or `ipvlan`.
+    """A network of the driver `macvlan` or `ipvlan`; `owner` is the engine's name for itself.
 
     Raises:
-        InvalidArgument: a mode or flag that there is not.
+        InvalidArgument: a mode or flag that there is not, or the loopback as parent.
     """
 
     bridge = ""
@@ -47,80 +46,118 @@ class OnParent(PlannedNetwork):
         options: Mapping[str, str],
         *,
         internal: bool = False,
+        owner: str = "",
     ) -> None:
+        asked = options.get("parent", "")
         self.driver = driver
-        self.parent = options.get("parent", "")
-        super().__init__(name, network_id, plans, internal=internal or not self.parent)
+        super().__init__(name, network_id, plans, internal=internal or not asked)
+        self.parent = asked or parents.dummy_name(network_id)
         self.interface_prefix = "eth"
         self.mtu = 1500
+        self._owner = owner
         self._index = 0
-        modes = MACVLAN_MODES if driver == "macvlan" else IPVLAN_MODES
-        self.mode = _choice(options, f"{driver}_mode", modes, "bridge", "l2")
-        self.flags = 0
-        if driver == "ipvlan":
-            self.flags = _choice(options, "ipvlan_flag", IPVLAN_FLAGS, "bridge")
+        if asked == "lo":
+            raise InvalidArgument(f"loopback interface is not a valid {driver} parent link")
+        if driver == "macvlan":
+            self.mode = _choice(options, "macvlan mode", MACVLAN_MODES, "bridge", " mode")
+            self.flags = 0
+        else:
+            self.mode = _choice(options, "ipvlan mode", IPVLAN_MODES, "l2", " mode")
+            self.flags = _choice(options, "ipvlan flag", IPVLAN_FLAGS, "bridge", "")
+
+    def check_beside(self, others: Iterable[OnParent]) -> None:
+        """Whether it can share its parent with these networks.
+
+        An ipvlan's mode is that of all on its parent, and a passthru macvlan has the parent for itself.
+
+        Raises:
+            Forbidden: no.
+        """
+        for other in self._sharing(others):
+            if "ipvlan" in (self.driver, other.driver):
+                raise Forbidden(
+                    f"network {parents.dummy_name(other.id)} is already using parent interface "
+                    f"{self.parent}"
+                )
+            if self._alone:
+                raise Forbidden(
+                    f"cannot use mode passthru, macvlan network {other.id} is already using parent "
+                    f"interface {self.parent}"
+                )
+            if other._alone:
+                raise Forbidden(
+                    f"macvlan network {other.id} is already using parent interface {self.parent} "
+                    "in mode passthru"
+                )
 
     def ensure(self, machine: Machine) -> bool:
         """Find the parent, or make it. Blocks for milliseconds.
 
         Raises:
-            NotFound: the parent does not exist.
+            InvalidArgument, NotFound: the parent does not exist, and is no VLAN that can be made.
             Unsupported: the kernel has no such interfaces.
+            Unavailable: the parent cannot have them.
         """
-        name = self.parent or f"dm-{self.id[:12]}"
-        link = machine.by_name.get(name)
-        made = link is None
-        if link is None:
-            index = self._make_parent(name, machine)
-        else:
-            index, self.mtu = link.index, link.mtu
-        self._index, self.parent_name = index, name
+        link = machine.by_name.get(self.parent)
+        if link is not None:
+            self._index, self.mtu = link.index, link.mtu
+            self._probe()
+            return False
+        self._index = parents.make(self.parent, machine, parents.alias(self._owner, self.id))
+        upper = machine.by_name.get(self.parent.partition(".")[0])
+        self.mtu = upper.mtu if upper else self.mtu
         try:
-            interfaces.probe_on_parent(self.driver, index)
-        except OSError as error:
+            self._probe()
+        except BaseException:
             self.remove()
-            if error.errno in (errno.EOPNOTSUPP, errno.ENODEV):
-                raise _unsupported(self.driver) from error
-            raise Unavailable(
-                f"{name} cannot be the parent of a {self.driver}: {error.strerror}"
-            ) from error
-        return made
+            raise
+        return True
 
-    def remove(self) -> None:
-        """Delete the parent if it is of our making."""
-        name = self.parent or f"dm-{self.id[:12]}"
-        link = next((link for link in interfaces.links() if link.name == name), None)
-        if link is not None and link.alias == f"{_OURS}{self.id}":
-            netlink.delete_link(name)
+    def remove(self, others: Iterable[OnParent] = ()) -> None:
+        """Delete the parent if it is of our making; one that others share is theirs from now on."""
+        heir = next((other.id for other in self._sharing(others)), "")
+        parents.take_away(self.parent, self._owner, self.id, heir)
         self._index = 0
 
     def ports(self) -> set[str]:
         """None: nothing of it is on the host."""
         return set()
 
-    def _make_parent(self, name: str, machine: Machine) -> int:
-        alias = f"{_OURS}{self.id}"
+    def attach(
+        self,
+        container_id: str,
+        *,
+        mac: str | None = None,
+        address: str | None = None,
+        address6: str | None = None,
+    ) -> Attachment:
+        """See `Network.attach`. The parent may have been replaced by another of its name since."""
         try:
-            if not self.parent:
-                return interfaces.create_link(name, "dummy", alias=alias)
-            upper, dot, tag = self.parent.rpartition(".")
-            if dot and tag.isascii() and tag.isdecimal() and upper in machine.by_name:
-                self.mtu = machine.by_name[upper].mtu
-                return interfaces.create_vlan(
-                    name, machine.by_name[upper].index, int(tag), alias=alias
-                )
+            self._index = netlink.index_of(self.parent)
         except OSError as error:
-            if error.errno in (errno.EOPNOTSUPP, errno.ENODEV):
-                raise _unsupported("dummy" if not self.parent else "vlan") from error
-            raise Unavailable(f"interface {name} cannot be made: {error.strerror}") from error
-        raise NotFound(f"parent interface {self.parent} not found")
+            raise Unavailable(
+                f"the requested parent interface {self.parent} was not found on the host"
+            ) from error
+        return super().attach(container_id, mac=mac, address=address, address6=address6)
+
+    @property
+    def _alone(self) -> bool:
+        return self.driver == "macvlan" and self.mode == MACVLAN_MODES["passthru"]
+
+    def _sharing(self, others: Iterable[OnParent]) -> list[OnParent]:
+        return [other for other in others if other is not self and other.parent == self.parent]
+
+    def _probe(self) -> None:
+        """A passthru macvlan is not tried: the parent may have its one already."""
+        if not self._alone:
+            parents.probe(self.driver, self._index, self.parent, self.mode, self.flags)
 
     def _endpoint(self, mac: str, addresses: Sequence[str], *, host_name: str) -> VethEndpoint:
         routed_by_device = self.driver == "ipvlan" and self.mode != IPVLAN_MODES["l2"]
         gateways = not (self.internal or routed_by_device)
         return VethEndpoint(
             host_name="",
-            bridge=self.parent_name,
+            bridge=self.parent,
             bridge_index=self._index,
             mac="" if self.driver == "ipvlan" else mac,
             mtu=self.mtu,
@@ -134,15 +171,14 @@ class OnParent(PlannedNetwork):
         )
 
 
-def _choice(options: Mapping[str, str], name: str, words: Mapping[str, int], *defaults: str) -> int:
-    text = options.get(name) or next(word for word in defaults if word in words)
+def _choice(
+    options: Mapping[str, str], what: str, words: Mapping[str, int], default: str, kind: str
+) -> int:
+    """What the option `what` (with an underscore) says; libnetwork words the default's kind twice."""
+    text = options.get(what.replace(" ", "_")) or default
     if text not in words:
-        raise InvalidArgument(f"requested {name.replace('_', ' ')} '{text}' is not valid")
+        driver = what.partition(" ")[0]
+        raise InvalidArgument(
+            f"requested {what} '{text}' is not valid, '{default}'{kind} is the {driver} driver default"
+        )
     return words[text]
-
-
-def _unsupported(kind: str) -> Unsupported:
-    return Unsupported(
-        f"this kernel has no {kind} interfaces",
-        hint=f"try modprobe {kind}, or a kernel built with them",
-    )
