@@ -23,7 +23,7 @@ import pytest
 
 from support.certificates import Certificates
 from support.command import DockerCLI, docker_clis
-from support.engines import DockerEngine, Engine, SampanEngine
+from support.engines import DockerEngine, Engine, SampanEngine, running
 from support.leaks import MARK, Picture, differences
 from support.registries import Registry, TokenServer
 
@@ -163,7 +163,7 @@ def sampan(session_directory: str, session_token: str) -> Iterator[SampanEngine]
     if os.geteuid() != 0:
         pytest.skip("needs root")
     engine = SampanEngine(f"{session_directory}/sampan", session_token)
-    yield from _running(engine)
+    yield from running(engine)
 
 
 @pytest.fixture(scope="session")
@@ -173,7 +173,7 @@ def dockerd(session_directory: str, session_token: str) -> Iterator[DockerEngine
         if shutil.which(command) is None:
             pytest.skip(f"needs the command {command}")
     engine = DockerEngine(f"{session_directory}/dockerd", session_token)
-    yield from _running(engine)
+    yield from running(engine)
 
 
 @pytest.fixture
@@ -183,16 +183,7 @@ def own_sampan(session_directory: str, session_token: str) -> Iterator[SampanEng
         pytest.skip("needs root")
     token = session_token + secrets.token_hex(1)
     engine = SampanEngine(f"{session_directory}/{token}", token)
-    yield from _running(engine)
-
-
-def _running(engine: Engine) -> Iterator[Engine]:
-    try:
-        engine.start()
-        engine.import_busybox()
-        yield engine
-    finally:
-        engine.stop()
+    yield from running(engine)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

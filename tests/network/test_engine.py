@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
 import socket
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,19 +14,10 @@ from support.world import HOST_ADDRESS, INTERNET_ADDRESS, World
 pytestmark = [pytest.mark.root]
 
 
-@pytest.fixture
-def engine(world: World, session_directory: str, session_token: str) -> Iterator[SampanEngine]:
-    """A daemon on the world's host, where iptables drops what is forwarded."""
-    token = session_token + secrets.token_hex(1)
-    engine = SampanEngine(f"{session_directory}/{token}", token)
+@pytest.fixture(autouse=True)
+def _dropping(world: World) -> None:
+    """Before the daemon is there, iptables drops what is forwarded."""
     world.run("iptables", "-P", "FORWARD", "DROP")
-    with world.host.entered():
-        try:
-            engine.start()
-            engine.import_busybox()
-            yield engine
-        finally:
-            engine.stop()
 
 
 def run_container(engine: SampanEngine, *command: str, network: str = "bridge") -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import socket
 import sys
 import threading
@@ -23,21 +22,15 @@ POLICY, RATE = "sampan.network-policy", "sampan.net-rate"
 CLI = os.path.join(os.path.dirname(sys.executable), "sampan")
 
 
-@pytest.fixture
-def engine(world: World, session_directory: str, session_token: str) -> Iterator[SampanEngine]:
-    token = session_token + secrets.token_hex(1)
-    engine = SampanEngine(f"{session_directory}/{token}", token)
+@pytest.fixture(autouse=True)
+def _nothing_left(world: World) -> Iterator[None]:
+    """The rules of policies go with the containers; looked at when the engine has stopped."""
+    yield
     with world.host.entered():
-        try:
-            engine.start()
-            engine.import_busybox()
-            yield engine
-        finally:
-            engine.stop()
-            assert tables(engine) == []
+        assert tables() == []
 
 
-def tables(engine: SampanEngine) -> list[str]:
+def tables() -> list[str]:
     """The tables of policies."""
     return [line for line in run(["nft", "list", "tables"]).out.splitlines() if "-policy" in line]
 
@@ -149,7 +142,7 @@ def test_from_run_to_the_kernel(world: World, engine: SampanEngine) -> None:
     assert denied(engine, identity)[INTERNET_ADDRESS, other.getsockname()[1]] >= 1
     update(engine, identity, **{"network-policy": "full"})
     assert reaches(engine, identity, INTERNET_ADDRESS, other)
-    assert tables(engine) == []
+    assert tables() == []
     shown = engine.get(f"/containers/{identity}/json").json
     assert shown["HostConfig"]["Annotations"][POLICY] == "full"
 
@@ -243,7 +236,7 @@ def test_rules_that_others_flush_come_back(world: World, engine: SampanEngine) -
     server = world.server(world.internet, INTERNET_ADDRESS)
     identity = start(engine, **{"network-policy": "none"})
     run(["nft", "flush", "ruleset"])
-    wait_for(lambda: len(tables(engine)) == 2, "the rules to come back")
+    wait_for(lambda: len(tables()) == 2, "the rules to come back")
     assert not reaches(engine, identity, INTERNET_ADDRESS, server)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,20 +15,6 @@ pytestmark = [pytest.mark.root]
 
 HELLO = "while :; do echo hello | nc -l -p 80; done"
 ECHO = "nc -l -p 80 -e cat"
-
-
-@pytest.fixture
-def engine(world: World, session_directory: str, session_token: str) -> Iterator[SampanEngine]:
-    """A daemon on the world's host."""
-    token = session_token + secrets.token_hex(1)
-    engine = SampanEngine(f"{session_directory}/{token}", token)
-    with world.host.entered():
-        try:
-            engine.start()
-            engine.import_busybox()
-            yield engine
-        finally:
-            engine.stop()
 
 
 def create(engine: SampanEngine, ports: dict[str, Any], script: str = HELLO, **host: Any) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator
 from ipaddress import IPv4Network, ip_network
 
 import pytest
@@ -20,19 +18,6 @@ from support.netns import wait_for
 from support.world import World
 
 needs_root = pytest.mark.root
-
-
-@pytest.fixture
-def engine(world: World, session_directory: str, session_token: str) -> Iterator[SampanEngine]:
-    token = session_token + secrets.token_hex(1)
-    engine = SampanEngine(f"{session_directory}/{token}", token)
-    with world.host.entered():
-        try:
-            engine.start()
-            engine.import_busybox()
-            yield engine
-        finally:
-            engine.stop()
 
 
 @needs_root

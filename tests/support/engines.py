@@ -15,8 +15,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 import docker  # type: ignore[import-untyped]
 
@@ -29,6 +29,9 @@ from support.waiting import wait_for
 
 IMAGE = "busybox:test"
 START_TIMEOUT_S = 60.0
+
+
+AnyEngine = TypeVar("AnyEngine", bound="Engine")
 
 
 class Engine:
@@ -288,6 +291,16 @@ def children(pid: int) -> list[int]:
 def parent(pid: int) -> int:
     with open(f"/proc/{pid}/stat") as file:
         return int(file.read().rpartition(")")[2].split()[1])
+
+
+def running(engine: AnyEngine) -> Iterator[AnyEngine]:
+    """What a fixture yields from: the engine runs, with `busybox:test`, and is stopped in the end."""
+    try:
+        engine.start()
+        engine.import_busybox()
+        yield engine
+    finally:
+        engine.stop()
 
 
 class DockerEngine(Engine):
