@@ -57,6 +57,8 @@ NF_INET_POST_ROUTING = 4
 # linux/netlink.h, linux/netfilter/nfnetlink.h
 NETLINK_NETFILTER = 12
 NLM_F_REQUEST = 0x001
+NLM_F_ECHO = 0x008
+NLM_F_APPEND = 0x800
 NFNL_SUBSYS_NFTABLES = 10
 NFNL_MSG_BATCH_BEGIN = 0x10
 NFNL_MSG_BATCH_END = 0x11
@@ -74,7 +76,9 @@ NFTA_HOOK_PRIORITY = 2
 NFTA_LIST_ELEM = 1
 NFTA_RULE_CHAIN = 2
 NFTA_RULE_EXPRESSIONS = 4
+NFTA_RULE_HANDLE = 3
 NFTA_RULE_TABLE = 1
+NFTA_RULE_USERDATA = 7
 NFTA_SET_DATA_LEN = 7
 NFTA_SET_DATA_TYPE = 6
 NFTA_SET_ELEM_DATA = 2
@@ -97,8 +101,10 @@ NFTA_VERDICT_CHAIN = 2
 NFTA_VERDICT_CODE = 1
 NFT_GOTO = -4
 NFT_JUMP = -3
+NFT_MSG_DELRULE = 8
 NFT_MSG_DELSETELEM = 14
 NFT_MSG_DELTABLE = 2
+NFT_MSG_GETRULE = 7
 NFT_MSG_GETSETELEM = 13
 NFT_MSG_NEWCHAIN = 3
 NFT_MSG_NEWRULE = 6
@@ -118,6 +124,7 @@ _U32 = struct.Struct(">I")
 _S32 = struct.Struct(">i")
 _U64 = struct.Struct(">Q")
 _IFNAMSIZ = 16
+_UDATA_COMMENT = 0  # libnftnl's udata.h: NFTNL_UDATA_RULE_COMMENT
 SO_SNDBUFFORCE = 32  # asm-generic/socket.h; also set by privileged callers beyond the limit
 _SEND_BUFFER_BYTES = 16 << 20
 _USUAL_SEND_BYTES = 100_000
@@ -144,10 +151,11 @@ class Element:
     """An element of a set or map.
 
     `data` is what a map maps the key to (see `verdict` for verdict maps), `end` the last key of a
-    range in a set of concatenated intervals, `timeout_ms` its life, 0 for the set's default.
+    range in a set of concatenated intervals, `timeout_ms` its life, 0 for the set's default. In other
+    sets of intervals a range is two elements: its first key, and the key behind it with `ends_range`.
     """
 
-    __slots__ = ("data", "end", "key", "timeout_ms", "verdict")
+    __slots__ = ("data", "end", "ends_range", "key", "timeout_ms", "verdict")
 
     def __init__(
         self,
@@ -157,12 +165,14 @@ class Element:
         end: bytes = b"",
         timeout_ms: int = 0,
         verdict: bytes = b"",
+        ends_range: bool = False,
     ) -> None:
         self.key = key
         self.data = data
         self.end = end
         self.timeout_ms = timeout_ms
         self.verdict = verdict
+        self.ends_range = ends_range
 
 
 def transact(changes: Sequence[Message]) -> None:
@@ -214,20 +224,40 @@ class Connection:
     def __init__(self) -> None:
         self._socket: _socket.socket | None = None
 
-    def transact(self, changes: Sequence[Message]) -> None:
-        """As the function of this name."""
-        if changes:
-            self.send(pack(changes), [change.what for change in changes])
+    def transact(self, changes: Sequence[Message]) -> list[bytes]:
+        """As the function of this name; returns what the kernel repeats (`new_rule`'s `repeated`)."""
+        if not changes:
+            return []
+        return self.send(pack(changes), [change.what for change in changes])
 
-    def send(self, packed: bytes, names: Sequence[str] = ()) -> None:
+    def send(self, packed: bytes, names: Sequence[str] = ()) -> list[bytes]:
         """As the function of this name."""
         if self._socket is None:
             self._socket = _open()
         try:
-            _exchange(self._socket, packed, names)
+            return _exchange(self._socket, packed, names)
         except OSError:
             self.close()  # answers of this transaction may still be in the queue
             raise
+
+    def rule(self, family: int, table: str, chain: str, handle: int) -> bytes:
+        """The rule with this handle: its attributes, as the kernel keeps them.
+
+        Raises:
+            OSError: ENOENT if there is none.
+        """
+        if self._socket is None:
+            self._socket = _open()
+        body = _NFGENMSG.pack(family, 0, 0) + _of_rule(table, chain)
+        body += attribute(NFTA_RULE_HANDLE, _U64.pack(handle))
+        kind = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETRULE
+        self._socket.send(_message(kind, NLM_F_REQUEST, 1, body))
+        for type, _, _, answer in messages(self._socket.recv(_ANSWER_BYTES)):
+            if type == NLMSG_ERROR:
+                (code,) = _ERROR.unpack_from(answer)
+                raise OSError(-code, f"rule {handle} of {table} {chain}: {os.strerror(-code)}")
+            return answer[_NFGENMSG.size :]
+        raise OSError(errno.EPROTO, f"rule {handle} of {table} {chain}: no answer")
 
     def close(self) -> None:
         """Close it; the next use opens another one."""
@@ -236,20 +266,22 @@ class Connection:
             self._socket = None
 
 
-def _exchange(sock: _socket.socket, packed: bytes, names: Sequence[str]) -> None:
+def _exchange(sock: _socket.socket, packed: bytes, names: Sequence[str]) -> list[bytes]:
     if len(packed) > _USUAL_SEND_BYTES:
         sock.setsockopt(_socket.SOL_SOCKET, SO_SNDBUFFORCE, _SEND_BUFFER_BYTES)
     sock.send(packed)
+    repeated: list[bytes] = []
     while True:
         for type, _, sequence, body in messages(sock.recv(_ANSWER_BYTES)):
             if type != NLMSG_ERROR:
+                repeated.append(body[_NFGENMSG.size :])
                 continue
             (code,) = _ERROR.unpack_from(body)
             if code:
                 what = names[sequence - 1] if 0 < sequence <= len(names) else "nftables"
                 raise OSError(-code, f"{what}: {os.strerror(-code)}")
             if sequence != _BEGIN_SEQUENCE:
-                return
+                return repeated
 
 
 def elements(family: int, table: str, name: str) -> list[tuple[bytes, bytes]]:
@@ -347,15 +379,50 @@ def new_set(
     return Message(NFT_MSG_NEWSET, NLM_F_CREATE, family, body, f"add set {table} {name}")
 
 
-def new_rule(family: int, table: str, chain: str, expressions: Iterable[bytes]) -> Message:
-    """Append a rule; its expressions are of `nftexpr`, in order."""
-    body = (
-        attribute_text(NFTA_RULE_TABLE, table)
-        + attribute_text(NFTA_RULE_CHAIN, chain)
-        + nested(NFTA_RULE_EXPRESSIONS, *expressions)
-    )
-    flags = NLM_F_CREATE | 0x800  # NLM_F_APPEND
+def new_rule(
+    family: int,
+    table: str,
+    chain: str,
+    expressions: Iterable[bytes],
+    *,
+    comment: str = "",
+    first: bool = False,
+    repeated: bool = False,
+) -> Message:
+    """Add a rule behind all others, or before them; its expressions are of `nftexpr`, in order.
+
+    `repeated`: the kernel tells what it has made, with its handle (`Connection.transact`).
+    """
+    body = _of_rule(table, chain) + nested(NFTA_RULE_EXPRESSIONS, *expressions)
+    if comment:
+        body += attribute(NFTA_RULE_USERDATA, commented(comment))
+    flags = NLM_F_CREATE | (0 if first else NLM_F_APPEND) | (NLM_F_ECHO if repeated else 0)
     return Message(NFT_MSG_NEWRULE, flags, family, body, f"add rule {table} {chain}")
+
+
+def delete_rule(family: int, table: str, chain: str, handle: int) -> Message:
+    """Delete the rule with this handle; ENOENT if there is none."""
+    body = _of_rule(table, chain) + attribute(NFTA_RULE_HANDLE, _U64.pack(handle))
+    return Message(NFT_MSG_DELRULE, 0, family, body, f"delete rule {handle} of {table} {chain}")
+
+
+def commented(comment: str) -> bytes:
+    """A rule's comment as nft and iptables-nft keep it (libnftnl's user data)."""
+    text = comment.encode() + b"\0"
+    return bytes([_UDATA_COMMENT, len(text)]) + text
+
+
+def handle_of(rule: bytes) -> int:
+    """The handle in a rule's attributes."""
+    return int.from_bytes(attributes(rule).get(NFTA_RULE_HANDLE, b""), "big")
+
+
+def comment_of(rule: bytes) -> str:
+    """The comment in a rule's attributes, as far as it is the first of its user data."""
+    data = attributes(rule).get(NFTA_RULE_USERDATA, b"")
+    if len(data) < 2 or data[0] != _UDATA_COMMENT:
+        return ""
+    return data[2 : 2 + data[1]].rstrip(b"\0").decode(errors="replace")
 
 
 def new_element(family: int, table: str, name: str, items: Iterable[Element]) -> Message:
@@ -411,6 +478,10 @@ def _change(
     return Message(type, flags, family, body, f"{what} {table} {name}")
 
 
+def _of_rule(table: str, chain: str) -> bytes:
+    return attribute_text(NFTA_RULE_TABLE, table) + attribute_text(NFTA_RULE_CHAIN, chain)
+
+
 def _of_set(table: str, name: str) -> bytes:
     return attribute_text(NFTA_SET_ELEM_LIST_TABLE, table) + attribute_text(
         NFTA_SET_ELEM_LIST_SET, name
@@ -421,6 +492,8 @@ def _element(item: Element) -> bytes:
     parts = [nested(NFTA_SET_ELEM_KEY, attribute(NFTA_DATA_VALUE, item.key))]
     if item.end:
         parts.append(nested(NFTA_SET_ELEM_KEY_END, attribute(NFTA_DATA_VALUE, item.end)))
+    if item.ends_range:
+        parts.append(attribute(NFTA_SET_ELEM_FLAGS, _U32.pack(NFT_SET_ELEM_INTERVAL_END)))
     if item.data:
         parts.append(nested(NFTA_SET_ELEM_DATA, attribute(NFTA_DATA_VALUE, item.data)))
     if item.verdict:

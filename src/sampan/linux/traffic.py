@@ -20,6 +20,7 @@ from sampan.linux.netlink import bring_up, delete_link, index_of
 from sampan.linux.rtnetlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
+    NLM_F_REPLACE,
     Request,
     attribute,
     attribute_text,
@@ -30,7 +31,6 @@ from sampan.linux.rtnetlink import (
 
 # linux/rtnetlink.h, linux/pkt_sched.h, linux/pkt_cls.h, linux/tc_act/tc_mirred.h, linux/if_ether.h
 ETH_P_ALL = 0x0003
-NLM_F_REPLACE = 0x100
 RTM_DELQDISC = 37
 RTM_NEWQDISC = 36
 RTM_NEWTFILTER = 44

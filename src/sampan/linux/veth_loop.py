@@ -15,6 +15,7 @@ from sampan.linux.netlink import (
     IFLA_MTU,
     RT_SCOPE_UNIVERSE,
     RT_TABLE_MAIN,
+    RTA_DST,
     RTA_OIF,
     RTM_NEWLINK,
     RTM_NEWROUTE,
@@ -32,6 +33,7 @@ from sampan.linux.netlink import (
 from sampan.linux.rtnetlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
+    NLM_F_REPLACE,
     Request,
     attribute,
     attribute_u32,
@@ -40,8 +42,6 @@ from sampan.linux.rtnetlink import (
 )
 
 IFF_NOARP = 0x80
-RTA_DST = 1
-_NLM_F_REPLACE = 0x100
 
 
 def create_loop(way_out: str, way_in: str, *, mac: str, mtu: int, address: str) -> None:
@@ -86,7 +86,7 @@ def route_to(destination: str, name: str) -> None:
         + attribute_u32(RTA_OIF, index_of(name))
     )
     what = f"add a route to {destination} by {name}"
-    transact([Request(RTM_NEWROUTE, NLM_F_CREATE | _NLM_F_REPLACE, body, what)])
+    transact([Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, what)])
 
 
 def _without_arp(index: int, name: str) -> Request:

@@ -4,21 +4,27 @@ The table holds two chains: `forward` lets the bridges' containers out and answe
 networks apart, and drops what others would open towards them; `postrouting` masquerades what leaves a
 bridge. Which bridges and subnets there are is in sets, so that one more or less changes no rule.
 
-One table is not enough beside iptables: a packet has to be accepted by every chain at the forward
-hook, and dockerd or ufw set the policy of iptables' own FORWARD chain to DROP. So where that chain
-exists, two rules a bridge marked with the table's name go to its top, which accept what enters or leaves
-through our bridge; whether it may is then decided by our own chain. They are made through nft
-where iptables is iptables-nft, and by the iptables-legacy command where the old tables are loaded.
+One table is not enough beside iptables, see `beside_iptables`. One bridge more or less costs the same
+however many there are: elements go to the kernel one by one, and nothing is listed for it.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
+import threading
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
-from sampan.errors import SampanError
+from sampan.linux.nfnetlink import (
+    NFPROTO_INET,
+    Connection,
+    Element,
+    Message,
+    delete_element,
+    interface_key,
+    new_element,
+)
 from sampan.linux.nftables import Nft, NftError
+from sampan.network.beside_iptables import IptablesForward, is_iptables_forward
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,21 +33,25 @@ if TYPE_CHECKING:
     from sampan.network.published import PublishedRules
     from sampan.network.rules import BridgeRules
 
-_LEGACY_TABLES = "/proc/net/ip_tables_names"
-_FORWARD = "ip filter FORWARD"  # where iptables-nft keeps its chain
+    # (set, key, data): keys are a bridge's name, or a subnet; data an address, or nothing.
+    Member = tuple[str, str, str]
 
 
 class Firewall:
-    """The rules of one engine's bridges; methods are idempotent, and block for some milliseconds.
+    """The rules of one engine's bridges; methods are idempotent, and may be called by any thread.
 
-    `published`, where given, are the rules of published ports: restored and removed with the others.
+    `add` and `drop` take 0.2 ms, the others some milliseconds. `published`, where given, are the rules
+    of published ports: restored and removed with the others.
     """
 
     def __init__(self, *, table: str, nft: Nft | None = None) -> None:
         self.table = table
         self._nft = nft or Nft()
+        self._connection = Connection()
+        self._iptables = IptablesForward(table, self._nft)
         self._bridges: dict[str, BridgeRules] = {}
-        self._beside_iptables = False
+        self._lock = threading.Lock()
+        self.installed = False
         self.published: PublishedRules | None = None
 
     def install(self, bridges: Iterable[BridgeRules]) -> list[str]:
@@ -52,13 +62,12 @@ class Firewall:
         Raises:
             NftError: the kernel refused.
         """
-        self._bridges = {rules.bridge: rules for rules in bridges}
-        self._nft.run(self._ruleset())
-        chains = [item["chain"] for item in self._nft.list("list chains") if "chain" in item]
-        self._beside_iptables = any(map(_is_iptables_forward, chains))
-        if self._beside_iptables:
-            self._accept_in_iptables()
-        self._accept_in_legacy_iptables(self._bridges)
+        with self._lock:
+            self._bridges = {rules.bridge: rules for rules in bridges}
+            self._nft.run(self._ruleset())
+            self.installed = True
+            chains = [item["chain"] for item in self._nft.list("list chains") if "chain" in item]
+            self._iptables.install(self._bridges, chains)
         if self.published is not None and not self.published.intact():
             self.published.install()
         return self._warnings(chains)
@@ -69,28 +78,35 @@ class Firewall:
         Raises:
             NftError: the kernel refused, and nothing has changed.
         """
-        former = self._bridges.get(rules.bridge)
-        if former == rules:
+        if not self.installed:  # the first one of an engine that has no default bridge
+            self.install([rules])
             return
-        commands = self._elements("delete", former) if former else ""
-        self._nft.run(commands + self._elements("add", rules))
-        self._bridges[rules.bridge] = rules
-        if self._beside_iptables and former is None:
-            self._nft.run(self._iptables_rules(rules.bridge))
-        self._accept_in_legacy_iptables([rules.bridge])
+        with self._lock:
+            former = self._bridges.get(rules.bridge)
+            if former == rules:
+                return
+            changes = self._changes(former, delete=True) if former else []
+            self._transact(changes + self._changes(rules))
+            self._bridges[rules.bridge] = rules
+            if former is None:
+                self._iptables.add(rules.bridge)
 
     def drop(self, bridge: str) -> None:
-        """The bridge is no more; nothing happens if it was none of ours."""
-        rules = self._bridges.pop(bridge, None)
-        if rules is None:
-            return
-        self._nft.run(self._elements("delete", rules))
-        if self._beside_iptables:
-            for handle in self._iptables_handles(bridge):
-                self._nft.run(f"delete rule {_FORWARD} handle {handle}")
-        if _legacy_iptables_in_use():
-            for rule in self._legacy_rules(bridge):
-                _legacy("-D", rule, may_fail=True)
+        """The bridge is no more; nothing happens if it was none of ours.
+
+        Raises:
+            NftError: the kernel refused.
+        """
+        with self._lock:
+            rules = self._bridges.pop(bridge, None)
+            if rules is None:
+                return
+            if self._bridges:
+                self._transact(self._changes(rules, delete=True))
+            else:
+                self._nft.run(_delete_table(self.table))
+                self.installed = False
+            self._iptables.drop(bridge)
 
     def intact(self) -> bool:
         """Whether everything `install` put in place under nftables is still there."""
@@ -100,27 +116,24 @@ class Firewall:
             return False
         if self.published is not None and not self.published.intact():
             return False
-        wanted = 2 * len(self._bridges)
-        return not any(map(_is_iptables_forward, chains)) or (
-            len(self._iptables_handles()) == wanted
-        )
+        with self._lock:
+            return self._iptables.intact(self._bridges, chains)
 
     def remove(self) -> None:
         """Take away every rule of ours; nothing happens where there is none."""
-        self._nft.run(_delete_table(self.table))
-        for handle in self._iptables_handles():
-            self._nft.run(f"delete rule {_FORWARD} handle {handle}")
-        if _legacy_iptables_in_use():
-            for bridge in self._bridges:
-                for rule in self._legacy_rules(bridge):
-                    _legacy("-D", rule, may_fail=True)
-        self._bridges.clear()
+        with self._lock:
+            self._nft.run(_delete_table(self.table))
+            self._iptables.remove(self._bridges)
+            self._bridges.clear()
+            self.installed = False
         if self.published is not None:
             self.published.remove()
 
     def close(self) -> None:
-        """Free the connection to nftables."""
+        """Free the connections to nftables."""
         self._nft.close()
+        self._connection.close()
+        self._iptables.close()
 
     def _ruleset(self) -> str:
         table = self.table
@@ -153,73 +166,24 @@ class Firewall:
                     ip6 saddr @masqueraded6 masquerade
                 }}
             }}
-            """ + "".join(self._elements("add", rules) for rules in self._bridges.values())
-
-    def _elements(self, verb: str, rules: BridgeRules) -> str:
-        """Commands that add a bridge to the sets, or delete it from them."""
-        name = f'"{rules.bridge}"'
-        found = [("bridges", name)]
-        if rules.internal:
-            found.append(("internal", name))
-        if rules.icc:
-            found.append(("within", f"{name} . {name}"))
-        for subnet in rules.subnets:
-            suffix, source, wanted = (
-                ("6", rules.source6, rules.masquerade6)
-                if ":" in subnet
-                else ("", rules.source, rules.masquerade)
-            )
-            if rules.internal or not (wanted or source):
-                continue
-            if source:
-                value = f"{subnet} : {source}" if verb == "add" else subnet
-                found.append((f"sources{suffix}", value))
-            else:
-                found.append((f"masqueraded{suffix}", subnet))
-        return "".join(
-            f"{verb} element inet {self.table} {name} {{ {value} }}\n" for name, value in found
+            """ + "".join(
+            f"add element inet {self.table} {name} {{ {_text(name, key, data)} }}\n"
+            for rules in self._bridges.values()
+            for name, key, data in _members(rules)
         )
 
-    def _accept_in_iptables(self) -> None:
-        handles = self._iptables_handles()
-        if len(handles) == 2 * len(self._bridges):
-            return
-        self._nft.run(
-            "".join(f"delete rule {_FORWARD} handle {handle}\n" for handle in handles)
-            + "".join(map(self._iptables_rules, self._bridges))
-        )
-
-    def _iptables_rules(self, bridge: str) -> str:
-        marked = f'counter accept comment "{self.table}"'
-        return (
-            f'insert rule {_FORWARD} iifname "{bridge}" {marked}\n'
-            f'insert rule {_FORWARD} oifname "{bridge}" {marked}\n'
-        )
-
-    def _iptables_handles(self, bridge: str = "") -> list[int]:
-        """Handles of our rules in iptables' FORWARD chain; those of one bridge if it is given."""
+    def _transact(self, changes: list[Message]) -> None:
         try:
-            items = self._nft.list(f"list chain {_FORWARD}")
-        except NftError:
-            return []  # no such chain: nobody uses iptables-nft here
-        rules = [item["rule"] for item in items if "rule" in item]
+            self._connection.transact(changes)
+        except OSError as error:
+            raise NftError(f"nftables: {error.strerror}") from error
+
+    def _changes(self, rules: BridgeRules, *, delete: bool = False) -> list[Message]:
+        change = delete_element if delete else new_element
         return [
-            rule["handle"]
-            for rule in rules
-            if rule.get("comment") == self.table and (not bridge or _names(rule, bridge))
+            change(NFPROTO_INET, self.table, name, _elements(name, key, data))
+            for name, key, data in _members(rules)
         ]
-
-    def _accept_in_legacy_iptables(self, bridges: Iterable[str]) -> None:
-        if not _legacy_iptables_in_use():
-            return
-        for bridge in bridges:
-            for rule in self._legacy_rules(bridge):
-                if not _legacy("-C", rule, may_fail=True):
-                    _legacy("-I", rule)
-
-    def _legacy_rules(self, bridge: str) -> list[list[str]]:
-        mark = ["-m", "comment", "--comment", self.table, "-j", "ACCEPT"]
-        return [["-i", bridge, *mark], ["-o", bridge, *mark]]
 
     def _warnings(self, chains: list[dict[str, Any]]) -> list[str]:
         """Who else will drop what containers send, and what to do about it."""
@@ -247,44 +211,53 @@ class Firewall:
             and chain.get("policy") == "drop"
             and chain["family"] in ("ip", "inet")
             and chain["table"] != self.table
-            and not _is_iptables_forward(chain)
+            and not is_iptables_forward(chain)
         )
 
 
-def _names(rule: dict[str, Any], bridge: str) -> bool:
-    """Whether a rule compares something with the bridge's name."""
-    return any(
-        expression.get("match", {}).get("right") == bridge for expression in rule.get("expr", ())
-    )
+def _members(rules: BridgeRules) -> list[Member]:
+    """What a bridge is in the sets."""
+    bridge = rules.bridge
+    found: list[Member] = [("bridges", bridge, "")]
+    if rules.internal:
+        found.append(("internal", bridge, ""))
+    if rules.icc:
+        found.append(("within", bridge, ""))
+    for subnet in rules.subnets if not rules.internal else ():
+        if ":" in subnet:
+            suffix, source, wanted = "6", rules.source6, rules.masquerade6
+        else:
+            suffix, source, wanted = "", rules.source, rules.masquerade
+        if source:
+            found.append((f"sources{suffix}", subnet, source))
+        elif wanted:
+            found.append((f"masqueraded{suffix}", subnet, ""))
+    return found
 
 
-def _is_iptables_forward(chain: dict[str, Any]) -> bool:
-    return f"{chain['family']} {chain['table']} {chain['name']}" == _FORWARD
+def _text(name: str, key: str, data: str) -> str:
+    """A member in nft's language."""
+    if name == "within":
+        return f'"{key}" . "{key}"'
+    if "/" not in key:
+        return f'"{key}"'
+    return f"{key} : {data}" if data else key
+
+
+def _elements(name: str, key: str, data: str) -> list[Element]:
+    """A member as the kernel keeps it: a subnet is its first address, and the one behind its last."""
+    if "/" not in key:
+        packed = interface_key(key)
+        return [Element(packed * 2 if name == "within" else packed)]
+    network = ip_network(key)
+    first = network.network_address.packed
+    found = [Element(first, ip_address(data).packed if data else b"")]
+    behind = int(network.broadcast_address) + 1
+    if behind < 1 << network.max_prefixlen:
+        found.append(Element(behind.to_bytes(len(first), "big"), ends_range=True))
+    return found
 
 
 def _delete_table(table: str) -> str:
     """Deleting what may not exist: adding a table that exists is no error."""
     return f"add table inet {table}\ndelete table inet {table}\n"
-
-
-def _legacy_iptables_in_use() -> bool:
-    """Whether somebody has loaded the old filter table (reading the file loads nothing)."""
-    try:
-        with open(_LEGACY_TABLES, encoding="ascii") as names:
-            return "filter" in names.read().split()
-    except OSError:
-        return False
-
-
-def _legacy(verb: str, rule: list[str], *, may_fail: bool = False) -> bool:
-    command = ["iptables-legacy", "-w", verb, "FORWARD", *rule]
-    environment = {"PATH": "/usr/sbin:/sbin:/usr/bin:/bin", "LC_ALL": "C"}
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env=os.environ | environment
-        )
-    except FileNotFoundError:
-        return False  # the tables are loaded, yet nobody here could have set a policy in them
-    if done.returncode and not may_fail:
-        raise SampanError(f"{' '.join(command)}: {done.stderr.strip()}")
-    return done.returncode == 0

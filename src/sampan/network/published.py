@@ -28,6 +28,7 @@ import logging
 import os
 import socket
 import struct
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -96,7 +97,8 @@ class PublishedRules:
         self._connection = Connection()
         self._bridges: set[str] = set()
         self._forwards: set[Forward] = set()
-        self._inherited: set[tuple[int, str, bytes, bytes]] = set()
+        self._selves: Counter[str] = Counter()  # how many forwards lead to an address
+        self._inherited: dict[tuple[int, str, bytes], bytes] = {}
         self._installed = False
         stem = table if len(table) <= 12 else hashlib.sha256(table.encode()).hexdigest()[:10]
         self._loop_out, self._loop_in = f"{stem}-lo", f"{stem}-li"
@@ -125,19 +127,15 @@ class PublishedRules:
         for family in _FAMILIES:
             for name in ("exact", "anywhere"):
                 for key, data in elements(family, self.table, name):
-                    self._inherited.add((family, name, key, data))
+                    self._inherited[family, name, key] = data
         self._installed = True
         self._add_bridges(self._bridges)
 
     def settle(self) -> None:
         """Drop the inherited ports that nobody has claimed."""
-        left, self._inherited = self._inherited, set()
+        left, self._inherited = self._inherited, {}
         self._transact(
-            [
-                message
-                for family, name, key, _ in left
-                for message in self._delete(family, name, key)
-            ]
+            [message for family, name, key in left for message in self._delete(family, name, key)]
         )
 
     def add(self, forwards: Sequence[Forward]) -> None:
@@ -149,11 +147,11 @@ class PublishedRules:
         if not forwards:
             return
         if not self._installed:
-            self._forwards.update(forwards)
+            self._note(forwards)
             try:
                 self.install()
             except (OSError, NftError):
-                self._forwards.difference_update(forwards)
+                self._forget(forwards)
                 raise
             return
         changes = [m for forward in forwards for m in self._adding(forward)]
@@ -162,13 +160,12 @@ class PublishedRules:
             for family, address in {(f.family, f.address) for f in forwards}
         ]
         self._connection.transact(changes)
-        self._forwards.update(forwards)
+        self._note(forwards)
 
     def drop(self, forwards: Iterable[Forward]) -> None:
         """Take ports back; those that are not there are passed over."""
         known = [forward for forward in forwards if forward in self._forwards]
-        self._forwards.difference_update(known)
-        left = {forward.address for forward in self._forwards}
+        self._forget(known)
         changes = [
             message
             for forward in known
@@ -177,7 +174,8 @@ class PublishedRules:
         ]
         changes += [
             delete_element(family, self.table, "self", [Element(_packed(address) * 2)])
-            for family, address in {(f.family, f.address) for f in known if f.address not in left}
+            for family, address in {(f.family, f.address) for f in known}
+            if address not in self._selves
         ]
         self._transact(changes)
 
@@ -242,6 +240,7 @@ class PublishedRules:
         delete_link(self._loop_in)
         self._installed = False
         self._forwards.clear()
+        self._selves.clear()
         self.close()
 
     def close(self) -> None:
@@ -256,18 +255,28 @@ class PublishedRules:
         family = forward.family
         changes = []
         for name, key, data in _entries(forward):
-            if (family, name, key, data) in self._inherited:
-                self._inherited.discard((family, name, key, data))
+            former = self._inherited.pop((family, name, key), None)
+            if former == data:
                 continue
-            if any((f, n, k) == (family, name, key) for f, n, k, _ in self._inherited):
-                # Another container had the port when the former daemon died.
-                self._inherited = {i for i in self._inherited if i[:3] != (family, name, key)}
+            if former is not None:  # another container had the port when the former daemon died
                 changes += self._delete(family, name, key)
             changes += [
                 new_element(family, self.table, name, [Element(key, data)]),
                 new_element(family, self.table, f"{name}-open", [Element(key)]),
             ]
         return changes
+
+    def _note(self, forwards: Iterable[Forward]) -> None:
+        new = set(forwards) - self._forwards
+        self._forwards |= new
+        self._selves.update(forward.address for forward in new)
+
+    def _forget(self, forwards: Iterable[Forward]) -> None:
+        for forward in self._forwards.intersection(forwards):
+            self._forwards.discard(forward)
+            self._selves[forward.address] -= 1
+            if not self._selves[forward.address]:
+                del self._selves[forward.address]
 
     def _delete(self, family: int, name: str, key: bytes) -> list[Message]:
         return [
@@ -386,8 +395,11 @@ class PublishedRules:
         return [_quoted(name) for name in [*self._bridges, self._loop_in]]
 
     def _listed_selves(self, family: int) -> str:
-        addresses = {f.address for f in self._forwards if f.family == family}
-        return _listed(f"{address} . {address}" for address in addresses)
+        return _listed(
+            f"{address} . {address}"
+            for address in self._selves
+            if (":" in address) == (family == NFPROTO_IPV6)
+        )
 
     def _listed_forwards(self, family: int, name: str, *, keys: bool = False) -> str:
         found = []
