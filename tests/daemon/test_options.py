@@ -10,6 +10,7 @@ import pytest
 
 from sampan.daemon.options import Options, changed, parse, parse_ulimit
 from sampan.errors import InvalidArgument
+from sampan.network.bridge_wishes import BridgeWishes
 from sampan.state.events import Limits
 
 
@@ -71,7 +72,7 @@ def test_defaults() -> None:
         (["-G", "adm"], "group", "adm"),
         (["-p", "/x.pid"], "pidfile", "/x.pid"),
         (["-b", "br"], "bridge", "br"),
-        (["--bip", "10.1.0.1/24"], "bip", "10.1.0.1/24"),
+        (["--bip", "10.1.0.1/24"], "default_bridge", BridgeWishes(bip="10.1.0.1/24")),
         (["-l", "WARN"], "log_level", "warn"),
         (["--label", "a=b", "--label=c=d"], "labels", ("a=b", "c=d")),
         (["--init"], "init", True),

@@ -196,9 +196,10 @@ import sys
 from sampan.errors import Conflict
 from sampan.linux import netlink
 from sampan.network.bridge import BridgeNetwork
+from sampan.network.bridge_wishes import BridgeWishes
 first, second = BridgeNetwork(bridge="claim0"), BridgeNetwork(bridge="claim0")
 first.ensure()
-third = BridgeNetwork(bridge="claim0", bip="10.9.0.1/24")
+third = BridgeNetwork(bridge="claim0", wishes=BridgeWishes(bip="10.9.0.1/24"))
 for other in (second, third):
     try:
         other.ensure()

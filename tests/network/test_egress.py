@@ -12,6 +12,7 @@ import pytest
 
 from sampan.linux import interfaces, nfnetlink
 from sampan.network.bridge import BridgeNetwork
+from sampan.network.bridge_wishes import BridgeWishes
 from sampan.network.egress import Denied, Egress
 from sampan.network.egress_rules import GuardedPort, group_set
 from sampan.network.policy import parse_policy
@@ -33,7 +34,7 @@ class Street:
     def __init__(self, world: World) -> None:
         self.world = world
         with world.host.entered():
-            self.network = BridgeNetwork(bridge="brpolicy", bip="10.77.0.1/24")
+            self.network = BridgeNetwork(bridge="brpolicy", wishes=BridgeWishes(bip="10.77.0.1/24"))
             self.network.ensure()
             self.egress = Egress(table="test")
         self.inside = world.container(self.network, "inside")

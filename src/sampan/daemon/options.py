@@ -6,7 +6,6 @@ An option stands in one of the two, never in both: then nobody has to know which
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import json
 import os
 import re
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, NoReturn
 
 import sampan
-from sampan.daemon import dockerd_options, preset_options
+from sampan.daemon import dockerd_options, network_options, preset_options
 from sampan.engine.options import HISTORY_BYTES, HISTORY_LINES, EngineOptions
 from sampan.engine.preset import Preset
 from sampan.errors import InvalidArgument
@@ -24,6 +23,8 @@ from sampan.images.distribution.settings import (
     check_insecure,
     check_mirror,
 )
+from sampan.network.bridge_wishes import BridgeWishes
+from sampan.network.pools import Pool
 from sampan.state.events import Limits
 
 DEFAULT_CONFIG_FILE = "/etc/sampan/daemon.json"
@@ -45,6 +46,7 @@ LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 # Options that may be given several times are plural in the file, as in dockerd's.
 FILE_NAMES = {
     **preset_options.FILE_NAMES,
+    **network_options.FILE_NAMES,
     **dockerd_options.FILE_NAMES,
     "default-ulimit": "default-ulimits",
     "host": "hosts",
@@ -75,7 +77,10 @@ class Options:
     group: str = ""
     pidfile: str = ""
     bridge: str = "sampan0"
-    bip: str = ""
+    default_bridge: BridgeWishes = field(default_factory=BridgeWishes)
+    address_pools: tuple[Pool, ...] = ()
+    network_defaults: dict[str, dict[str, str]] = field(default_factory=dict)
+    host_gateway: str = ""
     firewall_table: str = ""
     ip: str = ""
     respect_host_firewall: bool = True
@@ -112,7 +117,10 @@ class Options:
             data_root=self.data_root,
             exec_root=self.exec_root,
             bridge=self.bridge,
-            bip=self.bip,
+            default_bridge=self.default_bridge,
+            address_pools=self.address_pools,
+            network_defaults=self.network_defaults,
+            host_gateway=self.host_gateway,
             firewall_table=self.firewall_table,
             publish_address=self.ip,
             respect_host_firewall=self.respect_host_firewall,
@@ -198,7 +206,7 @@ def _without_proxies(value: dict[str, Any], path: str) -> dict[str, Any]:
 
 def _of_kind(key: str, item: Any, kind: type, path: str) -> Any:
     """A value of the file in the form that the command line gives."""
-    item = preset_options.of_file(key, item)
+    item = network_options.of_file(key, preset_options.of_file(key, item))
     if key == "default-ulimits" and isinstance(item, dict):
         return [_ulimit_of_file(name, limit, path) for name, limit in item.items()]
     fits = isinstance(item, kind) and not (kind is int and isinstance(item, bool))
@@ -238,14 +246,6 @@ def _checked(values: dict[str, Any], *, config_file: str, validate: bool) -> Opt
     level = values.get("log-level", "info").lower()
     if level not in LOG_LEVELS:
         raise InvalidArgument(f"unable to parse logging level: {values['log-level']}")
-    bip = values.get("bip", "")
-    if bip:
-        try:
-            ipaddress.ip_interface(bip)
-        except ValueError as error:
-            raise InvalidArgument(f"invalid value for --bip: {error}") from error
-        if "/" not in bip:
-            raise InvalidArgument(f"invalid value for --bip: {bip} has no prefix length")
     options = {
         name.replace("-", "_"): values[name]
         for name in (
@@ -262,8 +262,6 @@ def _checked(values: dict[str, Any], *, config_file: str, validate: bool) -> Opt
         )
         if name in values
     }
-    if values.get("ip"):
-        options["ip"] = _address(values["ip"])
     if values.get("shutdown-timeout", 0) < -1:
         raise InvalidArgument(f"invalid shutdown timeout: {values['shutdown-timeout']}")
     if not -1000 <= values.get("oom-score-adjust", 0) <= 1000:
@@ -272,7 +270,11 @@ def _checked(values: dict[str, Any], *, config_file: str, validate: bool) -> Opt
         )
     return Options(
         **options,
-        bip=bip,
+        ip=network_options.address(values, "ip"),
+        default_bridge=network_options.bridge_wishes(values),
+        address_pools=network_options.pools(values),
+        network_defaults=network_options.network_defaults(values),
+        host_gateway=network_options.address(values, "host-gateway-ip"),
         log_level=level,
         data_root=_absolute(values.get("data-root", DEFAULT_DATA_ROOT)),
         exec_root=_absolute(values.get("exec-root", DEFAULT_EXEC_ROOT)),
@@ -404,13 +406,6 @@ def parse_age(text: str, option: str) -> float:
 # The command line
 
 
-def _address(text: str) -> str:
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError as error:
-        raise InvalidArgument(f"invalid value for --ip: {error}") from error
-
-
 class _Parser(argparse.ArgumentParser):
     """argparse that raises instead of printing its usage over the one line that matters."""
 
@@ -429,7 +424,6 @@ def _truth(text: str) -> bool:
 
 # Option → the kind of its value.
 _KINDS: dict[str, type] = {
-    "bip": str,
     "bridge": str,
     "cgroup-parent": str,
     "data-root": str,
@@ -449,7 +443,6 @@ _KINDS: dict[str, type] = {
     "host": list,
     "init": bool,
     "insecure-registry": list,
-    "ip": str,
     "label": list,
     "log-level": str,
     "max-concurrent-downloads": int,
@@ -463,6 +456,7 @@ _KINDS: dict[str, type] = {
     "shutdown-timeout": int,
     "trace-start": bool,
     **preset_options.KINDS,
+    **network_options.KINDS,
     **{name: option.kind for name, option in dockerd_options.OPTIONS.items()},
     **dockerd_options.NO_DIFFERENCE,
 }
@@ -476,12 +470,12 @@ _SHORT = {
 }
 _HELP = {
     **preset_options.HELP,
+    **network_options.HELP,
     "http-proxy": "Proxy that registries are reached by over HTTP",
     "https-proxy": "Proxy that registries are reached by over HTTPS",
     "no-proxy": "Hosts that are reached without a proxy",
     "oom-score-adjust": "oom_score_adj of the daemon itself, not of containers",
     "shutdown-timeout": f"Seconds that requests under way may take at the daemon's end (default {SHUTDOWN_TIMEOUT_S}, -1: any)",
-    "bip": "Address and prefix length of the bridge; a free range when not given",
     "bridge": "Bridge of the default network",
     "cgroup-parent": "Cgroup that holds those of all containers",
     "data-root": f"Root directory of persistent state (default {DEFAULT_DATA_ROOT})",
@@ -505,7 +499,6 @@ _HELP = {
     "max-concurrent-uploads": "Layers uploaded at once (default 5)",
     "max-download-attempts": "Tries of a layer's download (default 5)",
     "pidfile": "Path of the PID file (default sampand.pid in the exec root)",
-    "ip": "Address of the host at which ports are published where none is named",
     "respect-host-firewall": "Published ports are behind the host's own rules for incoming packets (default true)",
     "registry-mirror": "Ask this mirror (URL) before Docker Hub",
     "trace-start": "Log where the time of each container start goes",

@@ -157,6 +157,7 @@ class Engine:
                 asyncio.to_thread(engine.networking.bridge.ensure),
                 asyncio.to_thread(engine.system.apparmor.load),
             )
+            _keep_addresses(database, engine.networking.bridge.addresses)
             engine.networking.bridge.watch(asyncio.get_running_loop())
             for warning in engine.networking.bridge.warnings:
                 log.warning("bridge network: %s", warning)
@@ -213,10 +214,14 @@ class Engine:
             networking=Networking(
                 BridgeNetwork(
                     bridge=options.bridge,
-                    bip=options.bip or None,
+                    wishes=options.default_bridge,
+                    available=options.address_pools,
+                    former=_former_addresses(database),
+                    seed=identity,
                     table=options.firewall_table or _own_table(options, identity),
                 ),
                 registry.find,
+                host_gateway=options.host_gateway,
             ),
             snapshots=snapshots,
             volumes=volumes,
@@ -239,6 +244,7 @@ class Engine:
             services.networking,
             events,
             pools=options.address_pools,
+            defaults=options.network_defaults,
             seed=identity,
         )
         networks.open()
@@ -319,6 +325,20 @@ def _identity(database: Database) -> str:
     identity = str(uuid.uuid4())
     database.execute("INSERT INTO settings (name, value) VALUES ('engine-id', ?)", (identity,))
     return identity
+
+
+def _former_addresses(database: Database) -> list[str]:
+    """Those that the default bridge had last: a bridge that is gone gets them again if nobody has them."""
+    rows = database.read("SELECT value FROM settings WHERE name = 'bridge-addresses'")
+    return str(rows[0][0]).split() if rows else []
+
+
+def _keep_addresses(database: Database, addresses: list[str]) -> None:
+    if addresses and addresses != _former_addresses(database):
+        database.execute(
+            "INSERT OR REPLACE INTO settings (name, value) VALUES ('bridge-addresses', ?)",
+            (" ".join(addresses),),
+        )
 
 
 def _image_events(events: EventBus) -> Callable[[str, str, dict[str, str]], None]:

@@ -64,16 +64,20 @@ class EndpointWatcher(Protocol):
 class Networking:
     """Attaches containers to the networks that there are; which those are is `networks.Networks`'.
 
-    `networks` is by name. `find` looks up the container of `container:REF`.
+    `networks` is by name. `find` looks up the container of `container:REF`. `host_gateway` is what
+    `host-gateway` means in extra hosts, if not the default bridge.
     """
 
-    def __init__(self, bridge: BridgeNetwork, find: Callable[[str], Container]) -> None:
+    def __init__(
+        self, bridge: BridgeNetwork, find: Callable[[str], Container], *, host_gateway: str = ""
+    ) -> None:
         self.bridge = bridge
         self.networks: dict[str, Network] = {
             network.name: network for network in (bridge, host_network(), none_network())
         }
         self._names = {network.id: network.name for network in self.networks.values()}
         self._find = find
+        self._host_gateway = host_gateway
         self.watchers: list[EndpointWatcher] = []
         # Whether a container asks the embedded resolver.
         self.asks_resolver: Callable[[Container], bool] = lambda _: False
@@ -299,7 +303,12 @@ class Networking:
         if kind == "container":
             directory = self.running(reference, container).directory
         else:
-            _write_own_files(container, mode, self.bridge, embedded=self.asks_resolver(container))
+            _write_own_files(
+                container,
+                mode,
+                self._host_gateway or self.bridge.gateway,
+                embedded=self.asks_resolver(container),
+            )
         return [
             (f"{directory}/resolv.conf", "/etc/resolv.conf"),
             (f"{directory}/hostname", "/etc/hostname"),
@@ -365,13 +374,11 @@ def _resolv_conf(container: Container, *, embedded: bool) -> str:
     return files.resolv_conf_text(servers=dns, search=search, options=options)
 
 
-def _write_own_files(
-    container: Container, mode: str, bridge: BridgeNetwork, *, embedded: bool
-) -> None:
+def _write_own_files(container: Container, mode: str, host_gateway: str, *, embedded: bool) -> None:
     host, record = container.host_config, container.record
     extra = host.extra_hosts or ()
     if mode == HOST:
-        hosts = files.host_mode_hosts_text(extra_hosts=extra, host_gateway=bridge.gateway)
+        hosts = files.host_mode_hosts_text(extra_hosts=extra, host_gateway=host_gateway)
         resolv_conf = files.host_mode_resolv_conf_text(
             servers=host.dns or (), search=host.dns_search or (), options=host.dns_options or ()
         )
@@ -386,7 +393,7 @@ def _write_own_files(
                 if address
             ],
             extra_hosts=extra,
-            host_gateway=bridge.gateway,
+            host_gateway=host_gateway,
         )
         resolv_conf = _resolv_conf(container, embedded=embedded)
     for name, text in (

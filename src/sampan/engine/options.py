@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from sampan.engine.preset import Preset
 from sampan.images.distribution.settings import RegistrySettings
+from sampan.network.bridge_wishes import BridgeWishes
 from sampan.network.pools import Pool
 from sampan.state.events import Limits
 
@@ -19,10 +20,11 @@ class EngineOptions:
     """Where the engine keeps things, and dockerd's options that are the engine's business.
 
     `preset` is what containers get where nobody says otherwise, `runtimes` the commands of other OCI
-    runtimes by name. `bip` is the default bridge's address with its prefix
-    length, empty to pick a free one. `firewall_table` names the engine's own
+    runtimes by name. `default_bridge` is what is asked of the default network's bridge. `firewall_table` names the engine's own
     nftables table, empty for one named after the bridge. `address_pools` are where networks get subnets
-    from, empty for the engine's own. Ports are published at `publish_address` where
+    from, empty for the engine's own; `network_defaults` the options, by driver, of those that are made
+    without. `host_gateway` is what `host-gateway` means in extra hosts, empty for the default bridge's
+    address. Ports are published at `publish_address` where
     none is named (empty for all), behind the host's own rules for incoming packets or, not
     `respect_host_firewall`, past them. `registries` and `preset` can change while
     the engine runs (`Engine.registry_settings`, `Engine.preset`). `event_limits` and `history_limits` say how much is kept of
@@ -32,9 +34,11 @@ class EngineOptions:
     data_root: str = "/var/lib/sampan"
     exec_root: str = "/run/sampan"
     bridge: str = "sampan0"
-    bip: str = ""
+    default_bridge: BridgeWishes = field(default_factory=BridgeWishes)
     firewall_table: str = ""
     address_pools: Sequence[Pool] = ()
+    network_defaults: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    host_gateway: str = ""
     publish_address: str = ""
     respect_host_firewall: bool = True
     cgroup_parent: str = "/sampan"

@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from ipaddress import IPv4Address, IPv4Interface
 from typing import TYPE_CHECKING, Any
 
 from sampan.errors import InvalidArgument, NotFound, SampanError, Unavailable
@@ -24,10 +23,12 @@ from sampan.linux import interfaces
 from sampan.linux.netlink import IFNAMSIZ, VethEndpoint
 from sampan.linux.nftables import NftError
 from sampan.linux.nftwatch import RulesetWatch
-from sampan.network import ipam
-from sampan.network.addressed import AddressedNetwork
+from sampan.network.bridge_wishes import BridgeWishes
 from sampan.network.firewall import Firewall
 from sampan.network.interface import BridgeInterface
+from sampan.network.ip_forward import enable_forwarding, enable_forwarding6
+from sampan.network.planned import PlannedNetwork
+from sampan.network.pools import unique_local_pool
 from sampan.network.rules import BridgeRules
 from sampan.network.segments import Segments
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from sampan.network.driver import Attachment
+    from sampan.network.pools import Pool
 
 DEFAULT_BRIDGE = "sampan0"
 DEFAULT_TABLE = "sampan"
@@ -45,18 +47,15 @@ _TABLE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SETTLE_S = 0.2
 _log = logging.getLogger(__name__)
-_IP_FORWARD = "/proc/sys/net/ipv4/ip_forward"
 
 
-class BridgeNetwork(AddressedNetwork):
+class BridgeNetwork(PlannedNetwork):
     """The network `bridge` of one engine.
 
     `bridge` names the interface, which no two engines may share, or is `none` for an engine that
-    has no bridge network; `bip` is its address
-    (`172.30.0.1/16`), chosen so as to overlap nothing when not given; `table` names the nftables
-    table, by default after the bridge; `mtu` is by default the smaller of 1500 and that of the
-    interface with the default route; without `icc` containers reach the outside and the
-    host, not each other.
+    has no bridge network; `wishes` say its addresses and more, which are else chosen so as to overlap
+    nothing: those that it had before (`former`), or out of `available` if given; `table` names the
+    nftables table, by default after the bridge. `seed` is what the engine's own IPv6 block is made of.
 
     `warnings` holds, after `ensure`, what will keep containers from the outside.
     """
@@ -67,11 +66,11 @@ class BridgeNetwork(AddressedNetwork):
         self,
         *,
         bridge: str = DEFAULT_BRIDGE,
-        bip: str | None = None,
+        wishes: BridgeWishes | None = None,
         table: str | None = None,
-        mtu: int | None = None,
-        icc: bool = True,
-        masquerade: bool = True,
+        available: Sequence[Pool] = (),
+        former: Sequence[str] = (),
+        seed: str = "",
         network_id: str | None = None,
         firewall: Firewall | None = None,
     ) -> None:
@@ -82,12 +81,11 @@ class BridgeNetwork(AddressedNetwork):
         self.bridge = bridge
         self.table = table or (DEFAULT_TABLE if bridge == DEFAULT_BRIDGE else f"sampan-{bridge}")
         identity = network_id or hashlib.sha256(f"sampan network {bridge}".encode()).hexdigest()
-        super().__init__("bridge", identity)
-        self.icc = icc
-        self.masquerade = masquerade
+        super().__init__("bridge", identity, (), internal=False)
+        self._wishes = wishes or BridgeWishes()
         self.warnings: list[str] = []
-        address = ipam.parse_bridge_address(bip) if bip else None
-        self._interface = BridgeInterface(bridge, address, mtu)
+        pools = [*available, unique_local_pool(seed or bridge)]
+        self._interface = BridgeInterface(bridge, self._wishes, available=pools, former=former)
         self._segments = Segments(bridge)
         self.firewall = firewall or Firewall(table=self.table)
         self._others: Callable[[], Iterable[BridgeRules]] = tuple
@@ -98,12 +96,13 @@ class BridgeNetwork(AddressedNetwork):
     @property
     def subnet(self) -> str:
         """The subnet with its prefix length; known after `ensure`."""
-        return str(self._ready().subnet)
+        self._ready()
+        return self.plans[0].subnet
 
     @property
-    def gateway(self) -> str:
-        """The bridge's own address, without a prefix length; empty before `ensure`."""
-        return str(self._pools[0].gateway) if self._pools else ""
+    def addresses(self) -> list[str]:
+        """The bridge's own addresses with their prefix lengths; known after `ensure`."""
+        return [str(address) for address in self._interface.addresses]
 
     def ensure(self) -> None:
         """Make what is missing of the bridge, its address, forwarding and the rules.
@@ -116,19 +115,12 @@ class BridgeNetwork(AddressedNetwork):
                 than `bip` and containers on it.
             Unavailable: no subnet is free, or the kernel refuses: what, and its reason.
         """
-        if self.bridge == DISABLED:
-            return
         try:
-            address = self._interface.ensure()
-            self._use(address)
-            enable_forwarding()
-            self._segments.load(
-                self._interface.index,
-                interfaces.links(),
-                mtu=self._interface.mtu,
-                isolated=not self.icc,
-            )
-            self.warnings = self.firewall.install([self.rules(), *self._others()])
+            if self.bridge != DISABLED:
+                self._ensure()
+            rules = list(self._rules())
+            if rules:
+                self.warnings = self.firewall.install(rules)
         except (OSError, NftError) as error:
             reason = error.message if isinstance(error, NftError) else error.strerror or str(error)
             raise Unavailable(
@@ -138,17 +130,40 @@ class BridgeNetwork(AddressedNetwork):
 
     def rules(self) -> BridgeRules:
         """What it asks of the firewall."""
-        return BridgeRules(self.bridge, (self.subnet,), icc=self.icc, masquerade=self.masquerade)
+        self._ready()
+        masquerade = self._wishes.masquerade
+        return BridgeRules(
+            self.bridge,
+            tuple(plan.subnet for plan in self.plans),
+            icc=self._wishes.icc,
+            masquerade=masquerade,
+            masquerade6=masquerade,
+        )
 
     def beside(self, others: Callable[[], Iterable[BridgeRules]]) -> None:
         """The other bridges whose rules are put in place with its own."""
         self._others = others
 
-    def _use(self, address: IPv4Interface) -> None:
-        """Hand out addresses of this subnet, but for those in use."""
-        if self._pools and self._pools[0].gateway == address.ip:
-            return
-        self._set_pools([ipam.AddressPool(address)])
+    def _rules(self) -> Iterable[BridgeRules]:
+        if self.bridge != DISABLED:
+            yield self.rules()
+        yield from self._others()
+
+    def _ensure(self) -> None:
+        self._interface.ensure()
+        plans = tuple(map(self._wishes.plan, self._interface.addresses))
+        if plans != self.plans or not self._pools:
+            self.plans = plans
+            self._set_pools([plan.pool() for plan in plans])
+        enable_forwarding()
+        if self._wishes.ipv6:
+            enable_forwarding6()
+        self._segments.load(
+            self._interface.index,
+            interfaces.links(),
+            mtu=self._interface.mtu,
+            isolated=not self._wishes.icc,
+        )
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Put the rules back whenever somebody else took them, until `close`.
@@ -156,7 +171,7 @@ class BridgeNetwork(AddressedNetwork):
         A firewall that is reloaded flushes what it finds: without this, containers would lose the
         outside until the daemon's next start.
         """
-        if self._watch is None and self.bridge != DISABLED:
+        if self._watch is None:
             self._loop = loop
             self._watch = RulesetWatch()
             loop.add_reader(self._watch.fileno(), self._rules_changed)
@@ -181,28 +196,31 @@ class BridgeNetwork(AddressedNetwork):
             mac=mac,
             mtu=self._interface.mtu,
             addresses=addresses,
-            gateway=self.gateway,
-            isolated=not self.icc,
+            gateway=self._wishes.gateway or self.gateway,
+            gateway6=(self._wishes.gateway6 or self.gateway6) if self.gateway6 else "",
+            isolated=not self._wishes.icc,
         )
 
     def _left(self, attachment: Attachment) -> None:
         self._segments.vacate(attachment.host_port)
 
     def describe(self) -> dict[str, Any]:
-        """Driver, subnet and options, as Docker shows those of its default bridge."""
+        """Driver, subnets and options, as Docker shows those of its default bridge."""
         prefix = "com.docker.network.bridge."
+        self._ready()
         return {
             "Driver": self.driver,
+            "EnableIPv6": self._wishes.ipv6,
             "IPAM": {
                 "Driver": "default",
                 "Options": None,
-                "Config": [{"Subnet": self.subnet, "Gateway": self.gateway}],
+                "Config": [plan.document() for plan in self.plans],
             },
             "Options": {
                 f"{prefix}default_bridge": "true",
-                f"{prefix}enable_icc": str(self.icc).lower(),
-                f"{prefix}enable_ip_masquerade": str(self.masquerade).lower(),
-                f"{prefix}host_binding_ipv4": "0.0.0.0",
+                f"{prefix}enable_icc": str(self._wishes.icc).lower(),
+                f"{prefix}enable_ip_masquerade": str(self._wishes.masquerade).lower(),
+                f"{prefix}host_binding_ipv4": self._wishes.host_binding or "0.0.0.0",
                 f"{prefix}name": self.bridge,
                 "com.docker.network.driver.mtu": str(self._interface.mtu),
             },
@@ -219,11 +237,10 @@ class BridgeNetwork(AddressedNetwork):
 
         IPv4 forwarding stays on: others may have come to rely on it.
         """
-        if self.bridge == DISABLED:
-            return
         self._unwatch()
         self.firewall.remove()
-        self._interface.remove()
+        if self.bridge != DISABLED:
+            self._interface.remove()
         self._segments.remove()
         self._forget()
         self.close()
@@ -236,7 +253,7 @@ class BridgeNetwork(AddressedNetwork):
 
     def _repair_rules(self) -> None:
         self._repair = None
-        if not self._pools or self.firewall.intact():
+        if not self.firewall.installed or self.firewall.intact():
             return
         _log.warning("the rules of %s were taken away: putting them back", self.bridge)
         try:
@@ -253,18 +270,10 @@ class BridgeNetwork(AddressedNetwork):
             self._repair.cancel()
             self._repair = None
 
-    def _ready(self) -> ipam.AddressPool[IPv4Address]:
+    def _ready(self) -> None:
         if self.bridge == DISABLED:
             raise NotFound(
                 "network bridge not found", hint="the engine was started with --bridge none"
             )
         if not self._pools:
             raise Unavailable("the bridge network is not set up")
-        return self._pools[0]
-
-
-def enable_forwarding() -> None:
-    with open(_IP_FORWARD, "r+", encoding="ascii") as setting:
-        if setting.read().strip() == "0":
-            setting.seek(0)
-            setting.write("1")

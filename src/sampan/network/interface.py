@@ -7,57 +7,82 @@ from __future__ import annotations
 
 import fcntl
 import os
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
+from typing import TYPE_CHECKING
 
 from sampan.errors import Conflict
 from sampan.linux import interfaces, netlink
-from sampan.network import ipam
+from sampan.network import ipam, pools
 from sampan.network.addressed import mac_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sampan.network.bridge_wishes import BridgeWishes
+    from sampan.network.pools import Pool
 
 ALIAS = "sampan bridge network"  # marks a bridge that we made and may delete
 DEFAULT_MTU = 1500
 
 
 class BridgeInterface:
-    """The bridge `name`; with `bip` as its address, if given, and of `mtu`, if given.
+    """The bridge `name`, as wished.
 
-    `index`, `address` and `mtu` are what `ensure` found or made.
+    Where the wishes name no address, `former` tells those that it had before; the next choice is from
+    `available` or, without a pool for the family, the engine's own range.
+
+    `index`, `address`, `address6` and `mtu` are what `ensure` found or made.
     """
 
-    def __init__(self, name: str, bip: IPv4Interface | None, mtu: int | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        wishes: BridgeWishes,
+        *,
+        available: Sequence[Pool] = (),
+        former: Sequence[str] = (),
+    ) -> None:
         self.name = name
         self.index = 0
         self.address: IPv4Interface | None = None
-        self.mtu = mtu or DEFAULT_MTU
-        self._wanted_mtu = mtu
-        self._bip = bip
+        self.address6: IPv6Interface | None = None
+        self.mtu = wishes.mtu or DEFAULT_MTU
+        self._wishes = wishes
+        self._pools = available
+        self._former = [ip_interface(text) for text in former]
         self._claim: int | None = None
         self._claimed = 0  # index of the bridge that the claim is on
 
-    def ensure(self) -> IPv4Interface:
-        """Make the bridge or bring it up, and claim it; returns its address.
+    @property
+    def addresses(self) -> list[IPv4Interface | IPv6Interface]:
+        """The bridge's own, IPv4 first."""
+        return [found for found in (self.address, self.address6) if found is not None]
+
+    def ensure(self) -> None:
+        """Make the bridge or bring it up, with its addresses, and claim it.
 
         Raises:
             Conflict: the interface is not a bridge, is another engine's, or has another address
-                than `bip` and containers on it.
+                than the wished one and containers on it.
             Unavailable: no subnet is free.
         """
         self.address = self._ensure()
-        return self.address
+        if self._wishes.ipv6:
+            self.address6 = self._ensure6()
 
     def remove(self) -> None:
         """Delete the bridge if it is of our making."""
         link = _link_named(self.name)
         if link is not None and link.alias == ALIAS:
             netlink.delete_link(self.name)
-        self.index, self.address = 0, None
+        self.index, self.address, self.address6 = 0, None, None
         self.unclaim()
 
     def _ensure(self) -> IPv4Interface:
         """The bridge's address, after making the bridge, giving it one or bringing it up."""
         links = interfaces.links()
         link = next((link for link in links if link.name == self.name), None)
-        if self._wanted_mtu is None:
+        if not self._wishes.mtu:
             self.mtu = min(DEFAULT_MTU, _default_route_mtu(links))
         if link is None:
             return self._create()
@@ -65,7 +90,7 @@ class BridgeInterface:
             raise Conflict(f"interface {self.name} exists and is not a bridge")
         self._claim_it(link.index)
         address = _address_of(link.index)
-        if self._bip and address != self._bip:
+        if address is not None and not self._wishes.admits(address):
             return self._replace(link, address, links)
         if address is None:
             address = self._pick_address()
@@ -88,33 +113,57 @@ class BridgeInterface:
         return address
 
     def _replace(
-        self, link: interfaces.Link, address: IPv4Interface | None, links: list[interfaces.Link]
+        self, link: interfaces.Link, address: IPv4Interface, links: list[interfaces.Link]
     ) -> IPv4Interface:
         """Another address than the bridge has was asked for."""
-        if address is None:
-            assert self._bip is not None
-            interfaces.add_address(self.name, str(self._bip))
-            interfaces.set_up(self.name)
-            self.index = link.index
-            return self._bip
         if link.alias != ALIAS or any(port.master == link.index for port in links):
             raise Conflict(
-                f"bridge {self.name} has the address {address}, not {self._bip}",
+                f"bridge {self.name} has the address {address}, not {self._wishes.address_of(4)}",
                 hint="stop the containers on it first, or choose another bridge with --bridge",
             )
         netlink.delete_link(self.name)
         return self._create()
 
+    def _ensure6(self) -> IPv6Interface:
+        """The address of IPv6, added if need be; one that is not wished any more goes."""
+        there = [
+            IPv6Interface(text)
+            for index, text in interfaces.addresses()
+            if index == self.index and ":" in text
+        ]
+        there = [address for address in there if not address.is_link_local]
+        for address in there:
+            if not self._wishes.admits(address):
+                interfaces.delete_address(self.name, str(address))
+        fitting = [address for address in there if self._wishes.admits(address)]
+        if fitting:
+            return fitting[0]
+        wanted = self._picked(6)
+        interfaces.add_address(self.name, str(wanted))
+        return IPv6Interface(wanted)
+
     def _pick_address(self) -> IPv4Interface:
-        """`bip`, the subnet in use so far, or the first subnet that nobody uses."""
-        if self._bip:
-            return self._bip
-        if self.address:
-            return self.address
-        taken = [destination for destination, _, _ in interfaces.routes()]
-        taken += [address for _, address in interfaces.addresses()]
-        subnet = ipam.choose_subnet(taken)
-        return IPv4Interface(f"{subnet.network_address + 1}/{subnet.prefixlen}")
+        return IPv4Interface(self._picked(4))
+
+    def _picked(self, version: int) -> IPv4Interface | IPv6Interface:
+        """What the user says, the subnet in use so far, or the first one that nobody uses."""
+        asked = self._wishes.address_of(version) or (
+            self.address if version == 4 else self.address6
+        )
+        if asked:
+            return asked
+        texts = [destination for destination, _, _ in interfaces.routes()]
+        texts += [address for _, address in interfaces.addresses()]
+        taken = [ip_network(text, strict=False) for text in texts]
+        taken = [subnet for subnet in taken if subnet.prefixlen]
+        for address in self._former:
+            if address.version == version and not pools.overlapping(address.network, taken):
+                return address
+        if any(pool.base.version == version for pool in self._pools):
+            subnet = pools.choose(self._pools, version, taken)
+        else:
+            subnet = ipam.choose_subnet(texts)
+        return ip_interface(f"{subnet[1]}/{subnet.prefixlen}")
 
     def _claim_it(self, index: int) -> None:
         """Hold a lock on the bridge itself, so that two engines never hand out its addresses.

@@ -9,7 +9,6 @@ Options are docker's, `com.docker.network.*`.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -19,7 +18,8 @@ from sampan.errors import Conflict, InvalidArgument, Unavailable
 from sampan.linux import interfaces, netlink
 from sampan.linux.netlink import IFNAMSIZ, VethEndpoint
 from sampan.network.addressed import mac_of
-from sampan.network.bridge import INTERFACE, enable_forwarding
+from sampan.network.bridge import INTERFACE
+from sampan.network.ip_forward import enable_forwarding, enable_forwarding6
 from sampan.network.planned import PlannedNetwork
 from sampan.network.rules import BridgeRules
 from sampan.network.segments import Segments
@@ -239,22 +239,6 @@ def stray_bridges(machine: Machine, owner: str, known: Collection[str]) -> list[
         for link in machine.links
         if link.alias.startswith(prefix) and link.alias.removeprefix(prefix) not in known
     ]
-
-
-def enable_forwarding6() -> None:
-    """Let the machine forward IPv6, and go on to learn its own routes from router advertisements,
-    which it would stop with that (accept_ra, ip-sysctl.rst)."""
-    root = "/proc/sys/net/ipv6/conf"
-    with open(f"{root}/all/forwarding", "r+", encoding="ascii") as setting:
-        if setting.read().strip() != "0":
-            return
-        for name in os.listdir(root):
-            with contextlib.suppress(OSError), open(f"{root}/{name}/accept_ra", "r+") as learning:
-                if learning.read().strip() == "1":
-                    learning.seek(0)
-                    learning.write("2")
-        setting.seek(0)
-        setting.write("1")
 
 
 def _flag(options: Mapping[str, str], name: str, *, default: bool) -> bool:

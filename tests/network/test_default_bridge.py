@@ -1,0 +1,205 @@
+"""dockerd's options about networks, on an engine of its own: what its containers and networks get."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sampan.errors import InvalidArgument
+from sampan.network.bridge_wishes import BridgeWishes
+from support.engines import IMAGE, SampanEngine
+from support.netns import wait_for
+from support.world import INTERNET_ADDRESS, World
+
+needs_root = pytest.mark.root
+Document = dict[str, Any]
+
+
+class _Engine(SampanEngine):
+    """One whose bridge can be left out."""
+
+    def argv(self) -> list[str]:
+        words = super().argv()
+        place = words.index("--bridge")
+        return words if self.bridge else [*words[:place], "--bridge", "none", *words[place + 2 :]]
+
+    def run(self, *command: str, **host: object) -> str:
+        """What a command in a container says."""
+        body = {"Image": IMAGE, "Cmd": list(command), "HostConfig": host}
+        identity = self.post("/containers/create", body).json["Id"]
+        assert self.post(f"/containers/{identity}/start").status == 204
+        assert self.post(f"/containers/{identity}/wait").json["StatusCode"] == 0
+        logs = self.get(f"/containers/{identity}/logs", stdout=True).body
+        assert self.delete(f"/containers/{identity}").status == 204
+        return b"".join(logs[8:].splitlines(keepends=True)).decode(errors="replace")
+
+    def sleeper(self, **host: object) -> Document:
+        """A container that runs; its inspect."""
+        body = {"Image": IMAGE, "Cmd": ["sleep", "600"], "HostConfig": host}
+        identity = self.post("/containers/create", body).json["Id"]
+        answer = self.post(f"/containers/{identity}/start")
+        assert answer.status == 204, answer
+        found: Document = self.get(f"/containers/{identity}/json").json
+        return found
+
+
+@pytest.fixture
+def engine(world: World, session_directory: str, session_token: str) -> Iterator[_Engine]:
+    """Not started yet."""
+    token = session_token + secrets.token_hex(1)
+    engine = _Engine(f"{session_directory}/{token}", token)
+    with world.host.entered():
+        try:
+            yield engine
+        finally:
+            engine.stop()
+
+
+def started(engine: _Engine, tmp_path: Path, **options: object) -> _Engine:
+    path = tmp_path / "daemon.json"
+    path.write_text(json.dumps({key.replace("_", "-"): value for key, value in options.items()}))
+    engine.start("--config-file", str(path))
+    engine.import_busybox()
+    return engine
+
+
+@needs_root
+def test_what_dockerds_options_say(world: World, engine: _Engine, tmp_path: Path) -> None:
+    """All of them at once; the inspect is as of dockerd 20.10 with the same options."""
+    started(
+        engine,
+        tmp_path,
+        bip="10.9.0.1/16",
+        fixed_cidr="10.9.5.0/24",
+        default_gateway="10.9.0.7",
+        ipv6=True,
+        fixed_cidr_v6="fd09:1::/64",
+        default_gateway_v6="fd09:1::7",
+        mtu=1400,
+        icc=False,
+        default_address_pools=[{"base": "10.99.0.0/16", "size": 26}],
+        default_network_opts={"bridge": {"com.docker.network.driver.mtu": "1300"}},
+        host_gateway_ip="192.0.2.9",
+    )
+    shown = engine.get("/networks/bridge").json
+    assert shown["EnableIPv6"] is True
+    assert shown["IPAM"]["Config"] == [
+        {
+            "Subnet": "10.9.0.0/16",
+            "IPRange": "10.9.5.0/24",
+            "Gateway": "10.9.0.1",
+            "AuxiliaryAddresses": {"DefaultGatewayIPv4": "10.9.0.7"},
+        },
+        {
+            "Subnet": "fd09:1::/64",
+            "Gateway": "fd09:1::1",
+            "AuxiliaryAddresses": {"DefaultGatewayIPv6": "fd09:1::7"},
+        },
+    ]
+    assert shown["Options"]["com.docker.network.bridge.enable_icc"] == "false"
+    assert shown["Options"]["com.docker.network.driver.mtu"] == "1400"
+    look = "ip link show eth0; ip -o addr show eth0; ip route; ip -6 route; cat /etc/hosts"
+    found = engine.run("sh", "-c", look, ExtraHosts=["out:host-gateway"])
+    assert "mtu 1400" in found and "10.9.5.0/16" in found and "fd09:1::2/64" in found
+    assert "default via 10.9.0.7 " in found and "default via fd09:1::7 " in found
+    assert "192.0.2.9\tout" in found
+    one, two = (engine.sleeper()["NetworkSettings"] for _ in range(2))
+    assert (one["Gateway"], one["IPv6Gateway"]) == ("10.9.0.7", "fd09:1::7")
+    created = engine.post("/networks/create", {"Name": "net"})
+    assert created.status == 201
+    net = engine.get("/networks/net").json
+    assert net["IPAM"]["Config"] == [{"Subnet": "10.99.0.0/26", "Gateway": "10.99.0.1"}]
+    assert net["Options"] == {"com.docker.network.driver.mtu": "1300"}
+    assert "mtu 1300" in engine.run("ip", "link", "show", "eth0", NetworkMode="net")
+    assert one["IPAddress"] != two["IPAddress"]
+    with world.host.entered():
+        world.run("ping", "-c", "1", "-W", "5", one["IPAddress"])
+        world.run("ping", "-6", "-c", "1", "-W", "5", one["GlobalIPv6Address"])
+    assert engine.delete("/networks/net").status == 204
+
+
+@needs_root
+def test_ipv6_and_pools_that_the_engine_chooses(
+    world: World, engine: _Engine, tmp_path: Path
+) -> None:
+    """Both subnets stay as they are over a restart, also when the bridge is gone meanwhile and
+    somebody else would be next."""
+    pools = [{"base": "10.99.0.0/16", "size": 24}]
+    started(engine, tmp_path, ipv6=True, default_address_pools=pools)
+    before = engine.get("/networks/bridge").json["IPAM"]["Config"]
+    assert before[0] == {"Subnet": "10.99.0.0/24", "Gateway": "10.99.0.1"}
+    assert before[1]["Subnet"].startswith("fd") and before[1]["Subnet"].endswith("/64")
+    running = engine.sleeper()["NetworkSettings"]
+    engine.kill()
+    world.run("ip", "link", "delete", engine.bridge)
+    (tmp_path / "daemon.json").write_text(json.dumps({"ipv6": True}))
+    engine.start("--config-file", str(tmp_path / "daemon.json"))
+    assert engine.get("/networks/bridge").json["IPAM"]["Config"] == before
+    with world.host.entered():
+        world.run("ping", "-c", "1", "-W", "5", running["IPAddress"])
+        world.run("ping", "-6", "-c", "1", "-W", "5", running["GlobalIPv6Address"])
+    engine.kill()
+    world.run("ip", "address", "flush", "dev", engine.bridge)
+    engine.start("--config-file", str(tmp_path / "daemon.json"))
+    assert engine.get("/networks/bridge").json["IPAM"]["Config"] == before
+    with world.host.entered():
+        world.run("ping", "-c", "1", "-W", "5", running["IPAddress"])
+
+
+@needs_root
+def test_no_default_bridge_and_a_network_of_ones_own(
+    world: World, engine: _Engine, tmp_path: Path
+) -> None:
+    """`--bridge none`: no interface and no rule until there is a network, nor behind it."""
+    links, name = world.links(), engine.bridge
+    engine.bridge = ""
+    try:
+        started(engine, tmp_path)
+        assert "inet" not in world.run("nft", "list", "tables")
+        assert world.links() == links
+        assert engine.get("/networks/bridge").status == 404
+        assert engine.post("/networks/create", {"Name": "net"}).status == 201
+        engine.run("ping", "-c", "1", "-W", "5", INTERNET_ADDRESS, NetworkMode="net")
+        world.run("nft", "flush", "ruleset")
+        wait_for(
+            lambda: "masqueraded" in world.run("nft", "list", "ruleset"), "the rules to be back"
+        )
+        engine.run("ping", "-c", "1", "-W", "5", INTERNET_ADDRESS, NetworkMode="net")
+        engine.kill()
+        engine.start("--config-file", str(tmp_path / "daemon.json"))
+        engine.run("ping", "-c", "1", "-W", "5", INTERNET_ADDRESS, NetworkMode="net")
+        assert engine.delete("/networks/net").status == 204
+        wait_for(lambda: world.links() == links, "the interfaces to go")
+        assert "inet" not in world.run("nft", "list", "tables")
+    finally:
+        engine.remove_containers()
+        engine.bridge = name
+
+
+@pytest.mark.parametrize(
+    ("wishes", "text"),
+    [
+        ({"fixed_cidr": "x"}, "invalid value for --fixed-cidr"),
+        ({"bip": "10.9.0.1/24", "fixed_cidr": "10.8.0.0/25"}, "is not within the bridge's subnet"),
+        ({"bip": "10.9.0.1/24", "gateway": "10.8.0.1"}, "default-gateway 10.8.0.1 is not within"),
+        ({"gateway": "fd00::1"}, "invalid value for --default-gateway"),
+        ({"fixed_cidr6": "fd00::/64", "gateway6": "fd01::1"}, "default-gateway-v6 fd01::1 is not"),
+        ({"bip6": "fd00::1"}, "has no prefix length"),
+        ({"mtu": 60}, "invalid MTU 60"),
+    ],
+)
+def test_wishes_that_cannot_be(wishes: dict[str, Any], text: str) -> None:
+    with pytest.raises(InvalidArgument, match=text):
+        BridgeWishes(**wishes)
+
+
+def test_without_a_bip_the_network_is_the_fixed_range() -> None:
+    asked = BridgeWishes(fixed_cidr="10.9.5.0/24")
+    address = asked.address_of(4)
+    assert str(address) == "10.9.5.1/24"
+    assert address is not None and asked.plan(address).ip_range == ""
