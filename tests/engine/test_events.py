@@ -235,3 +235,33 @@ def test_what_a_former_daemon_told_last(tmp_path: Path) -> None:
     bus.forget_former()
     assert bus.last_told("a") == ""
     bus.close()
+
+
+def test_whether_a_former_daemon_told(tmp_path: Path) -> None:
+    """Of what is longer ago than what is read, nobody can say that it was not told."""
+    former = EventBus(EventLog(str(tmp_path)))
+    first = former.emit("container", "create", "a", {})
+    former.emit("network", "destroy", "b", {})
+    former.close()
+    bus = EventBus(EventLog(str(tmp_path)))
+    assert bus.was_told("a", "create") and bus.was_told("a", "create", first.time_ns)
+    assert not bus.was_told("b", "destroy")
+    assert not bus.was_told("c", "create", first.time_ns)
+    bus.emit("container", "create", "c", {})
+    assert not bus.was_told("c", "create"), "it is this daemon's"
+    bus.close()
+    log = EventLog(str(tmp_path), Limits(size_bytes=64 << 10))
+    full = EventBus(log)
+    while log.oldest == 1:
+        last = full.emit("image", "tag", "i", {})
+        full.tidy()
+    full.close()
+    later = EventBus(EventLog(str(tmp_path)))
+    assert not later.was_told("d", "create", last.time_ns)
+    assert later.was_told("d", "create", first.time_ns)
+    later.close()
+    fresh = EventBus(EventLog(str(tmp_path / "none")))
+    assert fresh.was_told("a", "create", first.time_ns), (
+        "an older version told of it, and kept nothing"
+    )
+    fresh.close()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -82,3 +84,63 @@ def test_who_asked(own_sampan: SampanEngine) -> None:
                 break
     me = {"Uid": os.geteuid(), "Gid": os.getegid(), "Pid": os.getpid()}
     assert by == {"create": me, "start": me, "die": None, "destroy": me}
+
+
+def told(engine: SampanEngine, identity: str) -> list[str]:
+    """What was told of a container, in order."""
+    engine.post("/containers/create", {"Image": IMAGE}, name="mark")
+    mark = engine.get("/containers/mark/json").json["Id"]
+    engine.delete("/containers/mark")
+    found = []
+    with engine.connect() as connection:
+        for event in stream(connection, since="e0", filters='{"type":["container"]}'):
+            if event["Actor"]["ID"] == identity:
+                found.append(event["Action"])
+            if event["Actor"]["ID"] == mark and event["Action"] == "destroy":
+                return found
+    raise AssertionError("the stream ended early")
+
+
+@contextlib.contextmanager
+def killed(engine: SampanEngine) -> Iterator[sqlite3.Connection]:
+    """The database of a daemon that was killed, and that comes back."""
+    engine.kill()
+    with contextlib.closing(sqlite3.connect(f"{engine.data_root}/engine.db")) as database, database:
+        yield database
+    engine.start()
+
+
+def test_killed_between_a_row_and_its_event(own_sampan: SampanEngine) -> None:
+    """What was not told of a making or a removal is told by the next daemon, and nothing twice."""
+    engine = own_sampan
+    ids = [
+        str(engine.post("/containers/create", {"Image": IMAGE}, name=name).json["Id"])
+        for name in ("told", "untold", "fresh")
+    ]
+    gone, going, here = ids
+    removing = "UPDATE containers SET record = CAST(json_set(record, '$.state.status', 'removing') AS BLOB) WHERE id = ?"  # fmt: skip
+    with killed(engine) as database:
+        row = database.execute("SELECT * FROM containers WHERE id = ?", (gone,)).fetchone()
+        # Made, and the daemon ended before it said so.
+        new = here[:-4] + "beef"
+        database.execute(
+            "INSERT INTO containers SELECT ?1, 'new', created_ns, "
+            "CAST(json_set(record, '$.id', ?1, '$.name', 'new') AS BLOB) FROM containers WHERE id = ?2",
+            (new, here),
+        )
+    assert engine.delete(f"/containers/{gone}").status == 204
+    with killed(engine) as database:
+        # Told that it is gone, and the row still there; and the other way round.
+        database.execute(f"INSERT INTO containers VALUES ({', '.join('?' * len(row))})", row)
+        database.execute(removing, (gone,))
+        database.execute(removing, (going,))
+    listed = {container["Id"] for container in engine.get("/containers/json", all=True).json}
+    assert listed == {here, new}
+    assert told(engine, gone) == ["create", "destroy"]
+    assert told(engine, going) == ["create", "destroy"]
+    with killed(engine):
+        pass
+    assert told(engine, new) == ["create"]
+    assert told(engine, here) == ["create"]
+    assert engine.delete(f"/containers/{new}").status == 204
+    assert told(engine, new) == ["create", "destroy"]

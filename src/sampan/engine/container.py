@@ -209,7 +209,8 @@ class Container:
     `lock` is held by whoever starts, pauses, renames or removes it; its end is noted without it,
     since an end asks nobody. `ended` is set while no process runs; by then the log is complete.
     `restarting` is set during the restart that a client asked for; `restart_delay_s` is the last pause
-    of its restart policy, `last_signal` what was sent to this run.
+    of its restart policy, `last_signal` what was sent to this run. `removal_told`: listeners heard that it is gone,
+    which it is about to be.
     """
 
     def __init__(self, record: Record, directory: str) -> None:
@@ -221,6 +222,7 @@ class Container:
         self.restarting = False
         self.restart_delay_s = 0.0
         self.last_signal: SentSignal | None = None
+        self.removal_told = False
         self.ended = asyncio.Event()
         if not record.state.running:
             self.ended.set()

@@ -195,16 +195,20 @@ class Containers:
                     await container.last_shim.gone
                 self._services.snapshots.remove(container.id)
                 _delete_directory(container.directory)
+                if volumes or container.host_config.auto_remove:
+                    self._services.volumes.remove_anonymous(container.record.mounts, container)
+                # Told first: a daemon that is killed in between leaves the next one to remove the row,
+                # which sees that it was told.
+                if not container.removal_told:
+                    container.removal_told = True
+                    self.lifecycle.emit(container, "destroy")
                 self._registry.remove(container)
             except BaseException as error:
                 container.move(Event.REMOVAL_FAILED)
                 container.state.error = str(error)
                 raise
-        if volumes or container.host_config.auto_remove:
-            self._services.volumes.remove_anonymous(container.record.mounts)
         container.close_parked()
         self.deadlines.forget(container)
-        self.lifecycle.emit(container, "destroy")
         container.fail_waiters()
 
     async def _expire(self, container: Container) -> None:

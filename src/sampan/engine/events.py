@@ -12,6 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -63,6 +64,15 @@ def number_of(cursor: str) -> int | None:
     return int(digits) if len(digits) <= _LONGEST_NUMBER else None
 
 
+class _Former(NamedTuple):
+    """What the daemon before this one told last: of each container the last of start and die, all that it
+    told of containers, and from when on that is all."""
+
+    runs: dict[str, str]
+    told: frozenset[tuple[str, str]]
+    since_ns: int
+
+
 class EventBus:
     """Numbers events, writes them down, and tells all listeners; used from the event loop.
 
@@ -80,7 +90,7 @@ class EventBus:
         self._listeners: set[asyncio.Event] = set()
         self._closed = False
         self._opened_at = self._last
-        self._former: dict[str, str] | None = None
+        self._former: _Former | None = None
 
     @property
     def listeners(self) -> int:
@@ -174,17 +184,28 @@ class EventBus:
 
         Reads what it wrote last from the disk, at the first call; `forget_former` lets go of that.
         """
-        if self._former is None:
-            self._former = {
-                event.id: event.action
-                for event in self._of_former()
-                if event.type == "container" and event.action in ("start", "die")
-            }
-        return self._former.get(id, "")
+        return self._from_former().runs.get(id, "")
+
+    def was_told(self, id: str, action: str, at_ns: int | None = None) -> bool:
+        """Whether a former daemon told this of a container, of late. What would have been told at `at_ns`
+        is taken for told when that is longer ago than what this reads."""
+        former = self._from_former()
+        return (id, action) in former.told or (at_ns is not None and at_ns < former.since_ns)
 
     def forget_former(self) -> None:
-        """Nobody asks for `last_told` any more."""
-        self._former = {}
+        """Nobody asks for what a former daemon told any more."""
+        self._former = _Former({}, frozenset(), 0)
+
+    def _from_former(self) -> _Former:
+        if self._former is None:
+            events = list(self._of_former())
+            ours = [event for event in events if event.type == "container"]
+            runs = {e.id: e.action for e in ours if e.action in ("start", "die")}
+            told = frozenset((event.id, event.action) for event in ours)
+            is_all = bool(events) and events[0].number == 1
+            since_ns = 0 if is_all else events[0].time_ns if events else time.time_ns()
+            self._former = _Former(runs, told, since_ns)
+        return self._former
 
     def _of_former(self) -> Iterator[Event]:
         """The last events of the daemon before this one."""

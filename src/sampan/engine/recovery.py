@@ -32,6 +32,8 @@ SOCKET_SUFFIX = ".sock"
 async def recover(services: Services, lifecycle: Lifecycle) -> list[Container]:
     """Bring the engine's picture up to date; return the ended containers that --rm removes."""
     containers = {container.id: container for container in services.registry.load()}
+    for container in containers.values():
+        _tell_again(services, lifecycle, container)
     listening = _listening(services.options.shims_directory)
     await asyncio.gather(
         *(_find(services, lifecycle, containers[identity]) for identity in containers),
@@ -45,6 +47,16 @@ async def recover(services: Services, lifecycle: Lifecycle) -> list[Container]:
         if container.state.status in (Status.REMOVING, Status.DEAD)
         or (container.host_config.auto_remove and container.state.status is Status.EXITED)
     ]
+
+
+def _tell_again(services: Services, lifecycle: Lifecycle, container: Container) -> None:
+    """Tell that it was made, if the former daemon died between the row and that; whether it told of the
+    removal is remembered, for a removal that comes again."""
+    told = services.events.was_told
+    fresh = container.state.status is Status.CREATED
+    if fresh and not told(container.id, "create", container.created_ns):
+        lifecycle.emit(container, "create")
+    container.removal_told = told(container.id, "destroy")
 
 
 async def _find(services: Services, lifecycle: Lifecycle, container: Container) -> None:

@@ -147,12 +147,13 @@ class Volumes:
             and labels_match(volume.record.labels, filters.get("label", ()))
         ]
 
-    def users(self, name: str) -> Sequence[Container]:
-        """The containers, running or not, that have this volume."""
+    def users(self, name: str, but: Container | None = None) -> Sequence[Container]:
+        """The containers, running or not, that have this volume; `but` is not looked at."""
         return [
             container
             for container in self._registry
-            if any(
+            if container is not but
+            and any(
                 mount.type == "volume" and mount.name == name for mount in container.record.mounts
             )
         ]
@@ -225,6 +226,10 @@ class Volumes:
         if users := self.users(name):
             identities = ", ".join(container.id for container in users)
             raise Conflict(f"remove {name}: volume is in use - [{identities}]")
+        self._delete(volume)
+
+    def _delete(self, volume: Volume) -> None:
+        name = volume.name
         self._rows.delete(name)
         del self._volumes[name]
         local_driver.unmount(volume.path)
@@ -235,12 +240,19 @@ class Volumes:
         self._deleting.add(task)
         task.add_done_callback(self._deleting.discard)
 
-    def remove_anonymous(self, mounts: Iterable[BoundMount]) -> None:
-        """Remove the anonymous volumes among a removed container's, unless another one has them."""
+    def remove_anonymous(
+        self, mounts: Iterable[BoundMount], leaving: Container | None = None
+    ) -> None:
+        """Remove the anonymous volumes among a removed container's, unless another one has them;
+        `leaving` is that container while it is still there."""
         for mount in mounts:
             volume = self._volumes.get(mount.name) if mount.type == "volume" else None
-            if volume is not None and volume.record.anonymous and not self.users(volume.name):
-                self.remove(volume.name)
+            if (
+                volume is not None
+                and volume.record.anonymous
+                and not self.users(volume.name, leaving)
+            ):
+                self._delete(volume)
 
     async def prune(self, filters: Filters, *, named: bool) -> tuple[Sequence[str], int]:
         """Remove what no container has: anonymous ones, with `named` or the filter `all` others, too.
