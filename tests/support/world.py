@@ -49,9 +49,9 @@ class World:
     def container(self, network: AddressedNetwork, name: str) -> NetworkNamespace:
         """A network namespace attached as the runtime attaches a container."""
         namespace = self._namespace()
-        endpoint = network.attach(name).endpoint
-        assert endpoint is not None
         with self.host.entered():
+            endpoint = network.attach(name).endpoint
+            assert endpoint is not None
             netlink.create_veth(endpoint, netns_fd=namespace.fd)
         with namespace.entered():
             netlink.configure_inside([endpoint])
