@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from sampan.linux import interfaces
 from sampan.network.bridge import BridgeNetwork
-from sampan.network.published import Forward, PublishedRules
+from sampan.network.published import PublishedRules
+from sampan.network.published_tables import Forward
 from support.netns import NetworkNamespace, listen, reach, wait_for
 from support.world import HOST_ADDRESS, INTERNET_ADDRESS, World
 
@@ -352,3 +354,99 @@ def test_a_thousand_ports(world: World, web: Published, rules: Rules) -> None:
         published.drop([web.forward(10_000 + number) for number in range(1000)])
     with pytest.raises(ConnectionRefusedError):
         web.seen_from(world.internet, port=10_500)
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("respectful", [True, False], ids=["behind the firewall", "past it"])
+@pytest.mark.parametrize("host_address", ["", "::1"])
+@pytest.mark.parametrize("live", [False, True], ids=["with the rules", "to the rules"])
+def test_the_ipv6_loopback(
+    world: World, web: Published, rules: Rules, respectful: bool, host_address: str, live: bool
+) -> None:
+    """Both ways, streams and datagrams, large ones too; whether or not bridged packets are filtered."""
+    server, client6 = six_server(world, web), socket.SOCK_DGRAM
+    forwards = [
+        Forward(protocol, host_address, 8080, CONTAINER_ADDRESS6, 80) for protocol in ("tcp", "udp")
+    ]
+    with server, world.host.entered(), socket.socket(socket.AF_INET6, client6) as client:
+        published = rules(respect_firewall=respectful)
+        if live:
+            published.add([Forward("tcp", "", 1, web.address, 1)])
+        published.add(forwards)
+        assert published.warnings == []
+        seen = reach(server, world.host, 30, at=("::1", 8080))
+        assert seen.startswith("fd")
+        with world.host.entered():
+            stream = socket.create_connection(("::1", 8080), 30)
+        accepted, _ = server.accept()
+        with stream, accepted:
+            accepted.settimeout(30)
+            sender = threading.Thread(target=accepted.sendall, args=(bytes(1 << 20),))
+            sender.start()
+            assert received(stream, 1 << 20) == 1 << 20
+            sender.join()
+        with web.container.entered():
+            datagrams = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        with datagrams:
+            datagrams.settimeout(30)
+            datagrams.bind((CONTAINER_ADDRESS6, 80))
+            client.settimeout(30)
+            client.sendto(b"question", ("::1", 8080))
+            _, sender_address = datagrams.recvfrom(100)
+            datagrams.sendto(b"answer", sender_address)
+            assert client.recvfrom(100)[0] == b"answer"
+        published.drop(forwards)
+        with pytest.raises(ConnectionRefusedError):
+            reach(server, world.host, 30, at=("::1", 8080))
+
+
+def test_the_addresses_within_the_loop_lead_nowhere(
+    world: World, web: Published, rules: Rules
+) -> None:
+    """Containers and others do not reach what is published at ::1 alone, nor make packets go round."""
+    with six_server(world, web), world.host.entered():
+        published = rules()
+        published.add([Forward("tcp", "::1", 8080, CONTAINER_ADDRESS6, 80)])
+        routes = world.run("ip", "-6", "route", "show")
+        inner = [line.split()[0] for line in routes.splitlines() if "sampan-l" in line]
+        inner = [address for address in inner if not address.startswith("fe80")]
+        assert len(inner) == 2
+        for where in (web.container, world.internet):
+            for address in [*inner, HOST_ADDRESS6]:
+                with where.entered():
+                    if where is world.internet and address != HOST_ADDRESS6:
+                        ip(f"-6 route add {address} via {HOST_ADDRESS6}")
+                    client = socket.socket(socket.AF_INET6)
+                with client:
+                    client.settimeout(DROPPED_S)
+                    with pytest.raises(OSError):
+                        client.connect((address, 8080))
+        counted = world.run("cat", "/proc/net/dev").splitlines()
+        [loop] = [line.split() for line in counted if "sampan-li:" in line]
+        assert int(loop[2]) < 20, "packets that went through the loop"
+
+
+def six_server(world: World, web: Published) -> socket.socket:
+    """A server in the container at its IPv6 address; the world has IPv6, too."""
+    with world.host.entered():
+        interfaces.add_address("wan0", f"{HOST_ADDRESS6}/64")
+        interfaces.add_address("sampan0", "fd00:30::1/64")
+        for name in ("all", "default"):
+            with open(f"/proc/sys/net/ipv6/conf/{name}/forwarding", "w") as setting:
+                setting.write("1")
+    with world.internet.entered():
+        interfaces.add_address("wan", f"{INTERNET_ADDRESS6}/64")
+    with web.container.entered():
+        interfaces.add_address("eth0", f"{CONTAINER_ADDRESS6}/64")
+        ip("-6 route add default via fd00:30::1")
+        server = listen(CONTAINER_ADDRESS6, 80)
+    server.settimeout(30)
+    return server
+
+
+def received(stream: socket.socket, size: int) -> int:
+    """How many bytes come, up to `size`."""
+    count = 0
+    while count < size and (chunk := stream.recv(65536)):
+        count += len(chunk)
+    return count

@@ -16,7 +16,8 @@ from sampan.engine.port_wishes import PortWish, port_wishes
 from sampan.errors import InvalidArgument, RuntimeFailure, SampanError
 from sampan.linux.nftables import NftError
 from sampan.network.ports import HeldPort, HostPorts
-from sampan.network.published import Forward, PublishedRules, bridged_packets_are_filtered
+from sampan.network.published import PublishedRules, bridged_packets_are_filtered
+from sampan.network.published_tables import Forward
 
 if TYPE_CHECKING:
     from sampan.engine.networking import Networking

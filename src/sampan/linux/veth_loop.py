@@ -42,6 +42,11 @@ from sampan.linux.rtnetlink import (
 )
 
 IFF_NOARP = 0x80
+_RTA_PRIORITY = 6
+_RTN_LOCAL = 2
+_RT_SCOPE_HOST = 254
+_RT_TABLE_LOCAL = 255
+_METRIC = 4096
 
 
 def create_loop(way_out: str, way_in: str, *, mac: str, mtu: int, address: str) -> None:
@@ -86,6 +91,27 @@ def route_to(destination: str, name: str) -> None:
         + attribute_u32(RTA_OIF, index_of(name))
     )
     what = f"add a route to {destination} by {name}"
+    transact([Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, what)])
+
+
+def accept_loopback(name: str) -> None:
+    """Let what comes in by the interface be for `::1`, which the kernel takes from `lo` alone.
+
+    Packets that bear this address on the wire are dropped before anybody looks for a route: it is for
+    those whose address is translated on their way in. No error if it is so already.
+    """
+    index = index_of(name)
+    head = RTMSG.pack(
+        _socket.AF_INET6, 128, 0, 0, _RT_TABLE_LOCAL, RTPROT_BOOT, _RT_SCOPE_HOST, _RTN_LOCAL, 0
+    )
+    body = (
+        head
+        + attribute(RTA_DST, _socket.inet_pton(_socket.AF_INET6, "::1"))
+        + attribute_u32(RTA_OIF, index)
+        # Behind the kernel's own, and of each interface another one, as equal ones are replaced.
+        + attribute_u32(_RTA_PRIORITY, _METRIC + index)
+    )
+    what = f"accept packets for ::1 from {name}"
     transact([Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, what)])
 
 

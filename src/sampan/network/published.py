@@ -18,24 +18,19 @@ packets are translated at once, before any rule of the host's `input` path, as b
 
 Packets of the host itself are translated at the output hook, those of containers on their way in.
 Of 127.0.0.1 the container sees the bridge's address, as it does of itself by the host's address.
+`::1` goes through the loop, too (`published_tables`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
-import os
 import socket
 import struct
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sampan.linux.netlink import delete_link
 from sampan.linux.nfnetlink import (
-    NFPROTO_IPV4,
-    NFPROTO_IPV6,
     Connection,
     Element,
     Message,
@@ -47,7 +42,8 @@ from sampan.linux.nfnetlink import (
     new_element,
 )
 from sampan.linux.nftables import Nft, NftError
-from sampan.linux.veth_loop import create_loop, route_to
+from sampan.network.loop import Loop, write_setting
+from sampan.network.published_tables import FAMILIES, Forward, Tables, wire_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -56,30 +52,8 @@ log = logging.getLogger(__name__)
 
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 # Changes with the rules below: tables of another format are replaced and not taken over.
-_FORMAT = "format1"
-_FAMILIES = {NFPROTO_IPV4: "ip", NFPROTO_IPV6: "ip6"}
-# Far enough behind everybody else at the input hook; the kernel's own last step has 2147483647.
-_LAST = 2147483646
-_LOOP_MTU = 65535  # datagrams arrive whole here, and need not be cut up again
-_LOOP_MAC = "02:42:7f:00:00:01"
-_LOOP_GATEWAY = {NFPROTO_IPV4: "169.254.0.1", NFPROTO_IPV6: "fe80::1"}
-_LOOP_ADDRESS = "169.254.0.2/32"
+_FORMAT = "format2"
 _BRIDGED_TOO = "/proc/sys/net/bridge/bridge-nf-call-iptables"
-
-
-@dataclass(frozen=True, slots=True)
-class Forward:
-    """A published port: `host_address` is empty for all of the family of `address`, the container's."""
-
-    protocol: str
-    host_address: str
-    host_port: int
-    address: str
-    port: int
-
-    @property
-    def family(self) -> int:
-        return NFPROTO_IPV6 if ":" in self.address else NFPROTO_IPV4
 
 
 class PublishedRules:
@@ -100,13 +74,13 @@ class PublishedRules:
         self._selves: Counter[str] = Counter()  # how many forwards lead to an address
         self._inherited: dict[tuple[int, str, bytes], bytes] = {}
         self._installed = False
-        stem = table if len(table) <= 12 else hashlib.sha256(table.encode()).hexdigest()[:10]
-        self._loop_out, self._loop_in = f"{stem}-lo", f"{stem}-li"
+        self._looped = False
+        self._loop = Loop(table)
 
     @property
     def loop(self) -> str:
         """The interface by which admitted packets come in; its peer goes with it."""
-        return self._loop_in
+        return self._loop.way_in
 
     @property
     def installed(self) -> bool:
@@ -122,13 +96,14 @@ class PublishedRules:
             OSError: the kernel does not answer.
         """
         self._bridges = set(bridges)
-        if not all(has_set(family, self.table, self._format()) for family in _FAMILIES):
+        if not all(has_set(family, self.table, self._format()) for family in FAMILIES):
             return
-        for family in _FAMILIES:
+        for family in FAMILIES:
             for name in ("exact", "anywhere"):
                 for key, data in elements(family, self.table, name):
                     self._inherited[family, name, key] = data
         self._installed = True
+        self._looped = self._loop.exists()
         self._add_bridges(self._bridges)
 
     def settle(self) -> None:
@@ -169,7 +144,7 @@ class PublishedRules:
         changes = [
             message
             for forward in known
-            for name, key, _ in _entries(forward)
+            for name, key, _ in self._entries(forward)
             for message in self._delete(forward.family, name, key)
         ]
         changes += [
@@ -195,7 +170,7 @@ class PublishedRules:
             self._transact(
                 [
                     delete_element(family, self.table, name, [item])
-                    for family in _FAMILIES
+                    for family in FAMILIES
                     for name, item in _bridge_elements(bridge)
                 ]
             )
@@ -204,9 +179,9 @@ class PublishedRules:
         """Whether the tables and the loop are still there, where they have to be."""
         if not self._installed:
             return True
-        if not all(has_set(family, self.table, self._format()) for family in _FAMILIES):
+        if not all(has_set(family, self.table, self._format()) for family in FAMILIES):
             return False
-        return not self.respect_firewall or _exists(self._loop_in)
+        return not self._looped or self._loop.exists()
 
     def install(self) -> None:
         """Put everything in place, in one transaction, whatever was there of ours before.
@@ -214,19 +189,18 @@ class PublishedRules:
         Raises:
             OSError, NftError: the kernel refused.
         """
-        respectful = self.respect_firewall
         self.warnings = []
         try:
-            if respectful:
-                self._make_loop()
-            self._nft.run(self._text(respectful=respectful))
+            self._loop.make()
+            self._looped = True
+            self._nft.run(self._text(respectful=self.respect_firewall))
         except (OSError, NftError) as error:
-            if not respectful:
-                raise
+            passing = "pass by the host's firewall and " if self.respect_firewall else ""
             self.warnings = [
-                f"published ports pass by the host's firewall: the kernel lacks a part ({error})"
+                f"published ports {passing}are not found at ::1: the kernel lacks a part ({error})"
             ]
             log.warning("%s", self.warnings[0])
+            self._looped = False
             self._nft.run(self._text(respectful=False))
         for bridge in self._bridges:
             _route_localnet(bridge)
@@ -235,9 +209,9 @@ class PublishedRules:
 
     def remove(self) -> None:
         """Take everything away; nothing happens where there is nothing."""
-        for family in _FAMILIES.values():
+        for family in FAMILIES.values():
             self._nft.run(f"add table {family} {self.table}\ndelete table {family} {self.table}\n")
-        delete_link(self._loop_in)
+        self._loop.remove()
         self._installed = False
         self._forwards.clear()
         self._selves.clear()
@@ -248,13 +222,24 @@ class PublishedRules:
         self._connection.close()
         self._nft.close()
 
+    def _text(self, *, respectful: bool) -> str:
+        tables = Tables(
+            self.table,
+            self._format(),
+            loop=self._loop,
+            looped=self._looped,
+            bridges=self._bridges,
+            forwards=self._forwards,
+        )
+        return "".join(tables.text(family, respectful=respectful) for family in FAMILIES)
+
     def _format(self) -> str:
         return f"{_FORMAT}-{'respectful' if self.respect_firewall else 'direct'}"
 
     def _adding(self, forward: Forward) -> list[Message]:
         family = forward.family
         changes = []
-        for name, key, data in _entries(forward):
+        for name, key, data in self._entries(forward):
             former = self._inherited.pop((family, name, key), None)
             if former == data:
                 continue
@@ -262,7 +247,7 @@ class PublishedRules:
                 changes += self._delete(family, name, key)
             changes += [
                 new_element(family, self.table, name, [Element(key, data)]),
-                new_element(family, self.table, f"{name}-open", [Element(key)]),
+                new_element(family, self.table, *self._opening(name, key)),
             ]
         return changes
 
@@ -281,15 +266,30 @@ class PublishedRules:
     def _delete(self, family: int, name: str, key: bytes) -> list[Message]:
         return [
             delete_element(family, self.table, name, [Element(key)]),
-            delete_element(family, self.table, f"{name}-open", [Element(key)]),
+            delete_element(family, self.table, *self._opening(name, key)),
         ]
+
+    def _entries(self, forward: Forward) -> list[tuple[str, bytes, bytes]]:
+        """(map, key, data) of the port, as the kernel keeps them."""
+        protocol = field(bytes([PROTOCOLS[forward.protocol]]))
+        port = field(struct.pack(">H", forward.host_port))
+        data = _packed(forward.address) + field(struct.pack(">H", forward.port))
+        if forward.host_address:
+            return [("exact", protocol + _packed(wire_address(forward, self._loop)) + port, data)]
+        return [("anywhere", protocol + port, data)]
+
+    def _opening(self, name: str, key: bytes) -> tuple[str, list[Element]]:
+        """The set, and its element, by which packets for an entry are told from others."""
+        if name == "exact" and key[4:-4] == self._loop.far.packed:
+            return "loopback", [Element(key[:4] + key[-4:])]
+        return f"{name}-open", [Element(key)]
 
     def _add_bridges(self, bridges: Iterable[str]) -> None:
         self._connection.transact(
             [
                 new_element(family, self.table, name, [item])
                 for bridge in bridges
-                for family in _FAMILIES
+                for family in FAMILIES
                 for name, item in _bridge_elements(bridge)
             ]
         )
@@ -306,111 +306,6 @@ class PublishedRules:
                 with contextlib.suppress(OSError):
                     self._connection.transact([change])
 
-    def _make_loop(self) -> None:
-        """The veth pair that takes admitted packets back in, its neighbours fixed by having no ARP."""
-        if not _exists(self._loop_in):
-            with contextlib.suppress(FileNotFoundError):
-                delete_link(self._loop_out)
-            create_loop(
-                self._loop_out,
-                self._loop_in,
-                mac=_LOOP_MAC,
-                mtu=_LOOP_MTU,
-                address=_LOOP_ADDRESS,
-            )
-        for path, value in (
-            # The clients' addresses are routed elsewhere, which is what strict filtering drops.
-            (f"ipv4/conf/{self._loop_in}/rp_filter", "2"),
-            (f"ipv4/conf/{self._loop_in}/forwarding", "1"),
-            (f"ipv4/conf/{self._loop_in}/send_redirects", "0"),
-        ):
-            _write_setting(path, value)
-        if os.path.exists(f"/proc/sys/net/ipv6/conf/{self._loop_out}"):
-            route_to(_LOOP_GATEWAY[NFPROTO_IPV6], self._loop_out)
-
-    def _text(self, *, respectful: bool) -> str:
-        return "".join(self._table_text(family, respectful) for family in _FAMILIES)
-
-    def _table_text(self, family: int, respectful: bool) -> str:
-        word, table = _FAMILIES[family], self.table
-        address = f"{'ipv4' if word == 'ip' else 'ipv6'}_addr"
-        loopback = "127.0.0.0/8" if word == "ip" else "::1"
-        translate = f"""
-                    fib daddr type != local return
-                    dnat {word} to meta l4proto . {word} daddr . th dport map @exact
-                    dnat {word} to meta l4proto . th dport map @anywhere"""
-        admission = f"""
-                chain input {{
-                    type filter hook input priority {_LAST}; policy accept;
-                    iifname "{self._loop_in}" drop
-                    ct state != new accept
-                    meta l4proto . {word} daddr . th dport @exact-open goto admit
-                    meta l4proto . th dport @anywhere-open fib daddr type local goto admit
-                }}
-                chain admit {{
-                    dup to {_LOOP_GATEWAY[family]} device "{self._loop_out}"
-                    drop
-                }}"""
-        first = "iifname != @doors return" if respectful else ""
-        return f"""
-            add table {word} {table}
-            delete table {word} {table}
-            table {word} {table} {{
-                set {self._format()} {{ type mark; }}
-                set doors {{ type ifname; {_listed(self._doors())} }}
-                set bridges {{ type ifname; {_listed(map(_quoted, self._bridges))} }}
-                set hairpin {{ type ifname . ifname;
-                    {_listed(f"{_quoted(b)} . {_quoted(b)}" for b in self._bridges)} }}
-                set self {{ type {address} . {address}; {self._listed_selves(family)} }}
-                map exact {{ type inet_proto . {address} . inet_service : {address} . inet_service;
-                    {self._listed_forwards(family, "exact")} }}
-                map anywhere {{ type inet_proto . inet_service : {address} . inet_service;
-                    {self._listed_forwards(family, "anywhere")} }}
-                set exact-open {{ type inet_proto . {address} . inet_service;
-                    {self._listed_forwards(family, "exact", keys=True)} }}
-                set anywhere-open {{ type inet_proto . inet_service;
-                    {self._listed_forwards(family, "anywhere", keys=True)} }}
-                chain guard {{
-                    type filter hook prerouting priority raw; policy accept;
-                    {word} daddr {loopback} iifname @bridges drop
-                }}
-                chain prerouting {{
-                    type nat hook prerouting priority dstnat; policy accept;
-                    {first}{translate}
-                }}
-                chain output {{
-                    type nat hook output priority -100; policy accept;{translate}
-                }}
-                chain postrouting {{
-                    type nat hook postrouting priority srcnat; policy accept;
-                    {word} saddr {loopback} oifname @bridges masquerade
-                    ct status dnat iifname . oifname @hairpin masquerade
-                    ct status dnat {word} saddr . {word} daddr @self masquerade
-                }}{admission if respectful else ""}
-            }}
-            """
-
-    def _doors(self) -> list[str]:
-        """Interfaces whose packets are translated at once."""
-        return [_quoted(name) for name in [*self._bridges, self._loop_in]]
-
-    def _listed_selves(self, family: int) -> str:
-        return _listed(
-            f"{address} . {address}"
-            for address in self._selves
-            if (":" in address) == (family == NFPROTO_IPV6)
-        )
-
-    def _listed_forwards(self, family: int, name: str, *, keys: bool = False) -> str:
-        found = []
-        for forward in self._forwards:
-            if forward.family != family or (name == "exact") != bool(forward.host_address):
-                continue
-            parts = [forward.protocol, forward.host_address, str(forward.host_port)]
-            key = " . ".join(part for part in parts if part)
-            found.append(key if keys else f"{key} : {forward.address} . {forward.port}")
-        return _listed(found)
-
 
 def bridged_packets_are_filtered() -> bool:
     """Whether the kernel shows frames between ports of a bridge to the packet filter (br_netfilter).
@@ -423,16 +318,6 @@ def bridged_packets_are_filtered() -> bool:
             return setting.read().strip() == "1"
     except OSError:
         return False
-
-
-def _entries(forward: Forward) -> list[tuple[str, bytes, bytes]]:
-    """(map, key, data) of the port, as the kernel keeps them."""
-    protocol = field(bytes([PROTOCOLS[forward.protocol]]))
-    port = field(struct.pack(">H", forward.host_port))
-    data = _packed(forward.address) + field(struct.pack(">H", forward.port))
-    if forward.host_address:
-        return [("exact", protocol + _packed(forward.host_address) + port, data)]
-    return [("anywhere", protocol + port, data)]
 
 
 def _packed(address: str) -> bytes:
@@ -448,34 +333,6 @@ def _bridge_elements(bridge: str) -> list[tuple[str, Element]]:
     ]
 
 
-def _listed(items: Iterable[str]) -> str:
-    text = ", ".join(sorted(items))
-    return f"elements = {{ {text} }}" if text else ""
-
-
-def _quoted(name: str) -> str:
-    return f'"{name}"'
-
-
-def _exists(name: str) -> bool:
-    try:
-        socket.if_nametoindex(name)
-    except OSError:
-        return False
-    return True
-
-
 def _route_localnet(bridge: str) -> None:
     """Let answers to 127.0.0.1 come in by the bridge; the rules keep everything else for it out."""
-    _write_setting(f"ipv4/conf/{bridge}/route_localnet", "1")
-
-
-def _write_setting(path: str, value: str) -> None:
-    try:
-        fd = os.open(f"/proc/sys/net/{path}", os.O_WRONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return  # the bridge is not there (yet); or a /proc/sys without it
-    try:
-        os.write(fd, value.encode())
-    finally:
-        os.close(fd)
+    write_setting(f"ipv4/conf/{bridge}/route_localnet", "1")
