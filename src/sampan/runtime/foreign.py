@@ -10,6 +10,7 @@ Source: OCI runtime-spec, runtime.md; runc(8), "create", "--console-socket".
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -59,7 +60,7 @@ def create(
     asked for at `console_path`.
 
     Raises:
-        RuntimeFailure: stage `mount`, `user`, `network` or `runtime`, with the runtime's own words; all
+        RuntimeFailure: stage `mount`, `user`, `network`, `exec` or `runtime`, with the runtime's own words; all
             that was made is gone.
     """
     place = f"{bundle}/{DIRECTORY}"
@@ -67,8 +68,8 @@ def create(
     sys.unshare(sys.CLONE_NEWNS)
     sys.mount(None, "/", None, sys.MS_SLAVE | sys.MS_REC)
     _mount(rootfs_mounts)
-    _write_config(bundle, place, console_size)
-    runtime = _Runtime(command, place, container_id)
+    program = _write_config(bundle, place, console_size)
+    runtime = _Runtime(command, place, container_id, program)
     console = None if stdio is not None else _listen(console_path)
     try:
         runtime.create(stdio, console_path if console is not None else None)
@@ -113,8 +114,8 @@ def _connect(made: Made, endpoints: Sequence[netlink.VethEndpoint], *, resolver:
 class _Runtime:
     """The command, with what it always gets."""
 
-    def __init__(self, command: Sequence[str], place: str, container_id: str) -> None:
-        self._id, self._place = container_id, place
+    def __init__(self, command: Sequence[str], place: str, container_id: str, program: str) -> None:
+        self._id, self._place, self._program = container_id, place, program
         self._log = f"{place}/log"
         options = ["--root", f"{place}/state", "--log", self._log, "--log-format", "json"]
         self._command = [*command, *options]
@@ -134,7 +135,7 @@ class _Runtime:
 
     def _run(self, arguments: list[str], stdio: Sequence[int] | None) -> None:
         if self._call(arguments, stdio):
-            raise RuntimeFailure("runtime", self._said() or f"{self._command[0]} failed")
+            raise _failure(self._said() or f"{self._command[0]} failed", self._program)
 
     def _call(self, arguments: list[str], stdio: Sequence[int] | None) -> int:
         """Its exit status."""
@@ -168,6 +169,19 @@ class _Runtime:
         return str(errors[-1]) if errors else ""
 
 
+def _failure(said: str, program: str) -> RuntimeFailure:
+    """What the runtime said, as a failure of the program where it means that, as dockerd takes it.
+
+    Clients know by the words, in the spelling of Go, that it is the command which is wrong.
+    """
+    for number in (errno.ENOENT, errno.EACCES):
+        spelled = os.strerror(number)
+        if program in said and spelled.lower() in said.lower():
+            said = said.replace(spelled, spelled.lower())
+            return RuntimeFailure("exec", said, path=program, errno=number)
+    return RuntimeFailure("runtime", said)
+
+
 def _mount(rootfs_mounts: Sequence[mounts.Mount]) -> None:
     for mount in rootfs_mounts:
         try:
@@ -178,8 +192,11 @@ def _mount(rootfs_mounts: Sequence[mounts.Mount]) -> None:
             ) from error
 
 
-def _write_config(bundle: str, place: str, console_size: Sequence[int] | None) -> None:
-    """The bundle's configuration with numbers for names and the absolute path of its root."""
+def _write_config(bundle: str, place: str, console_size: Sequence[int] | None) -> str:
+    """The bundle's configuration with numbers for names and the absolute path of its root.
+
+    Returns the program's name.
+    """
     with open(f"{bundle}/config.json", "rb") as file:
         config: dict[str, Any] = json.loads(file.read())
     root = f"{bundle}/{config['root']['path']}"
@@ -191,6 +208,7 @@ def _write_config(bundle: str, place: str, console_size: Sequence[int] | None) -
     process["user"] = _user(process.get("user") or {}, root)
     with open(f"{place}/config.json", "w", encoding="utf-8") as out:
         json.dump(config, out)
+    return str(process["args"][0])
 
 
 def _user(user: dict[str, Any], root: str) -> dict[str, Any]:

@@ -73,8 +73,11 @@ def test_life(target: Engine, newest_docker: DockerCLI, runtime: str, unused_nam
 
 def test_what_cannot_be_run(newest_docker: DockerCLI, runtime: str) -> None:
     run = newest_docker("run", "--rm", "--runtime", runtime, IMAGE, "/nosuch", check=False)
-    assert "no such file or directory" in run.err.lower()
-    assert run.code in (126, 127)
+    assert "no such file or directory" in run.err
+    assert run.code == 127
+    run = newest_docker("run", "--rm", "--runtime", runtime, IMAGE, "/etc/passwd", check=False)
+    assert "permission denied" in run.err
+    assert run.code == 126
 
 
 def test_nothing_is_left(sampan: SampanEngine, newest_docker: DockerCLI, runtime: str) -> None:
