@@ -149,11 +149,13 @@ def test_none_lets_nothing_out_and_answers_through(street: Street) -> None:
 @pytest.mark.parametrize("bridged_packets_pass_iptables", ["0", "1"])
 def test_only_what_is_listed(street: Street, bridged_packets_pass_iptables: str) -> None:
     """Subnets and ports, whichever way the kernel was told to treat bridged packets."""
-    with (
-        street.world.host.entered(),
-        open("/proc/sys/net/bridge/bridge-nf-call-iptables", "w") as setting,
-    ):
-        setting.write(bridged_packets_pass_iptables)
+    with street.world.host.entered():
+        try:
+            with open("/proc/sys/net/bridge/bridge-nf-call-iptables", "w") as setting:
+                setting.write(bridged_packets_pass_iptables)
+        except FileNotFoundError:  # br_netfilter is a module and not loaded: as "0"
+            if bridged_packets_pass_iptables == "1":
+                pytest.skip("needs the kernel's br_netfilter")
     neighbour = street.world.server(street.neighbour, street.neighbours_address)
     other = street.world.server(street.neighbour, street.neighbours_address)
     street.allow(f"allow:198.51.100.0/31,{street.neighbours_address}:{port_of(neighbour)}/tcp")
