@@ -222,6 +222,9 @@ class FakeContainers(Nothing):
     def using_image(self, image_id: str) -> Any:
         return [c for c in self.all.values() if c.image[0] == image_id]
 
+    async def turn(self, reference: str) -> None:
+        self.get(reference)
+
     async def start(self, reference: str) -> None:
         container = self.get(reference)
         if self.start_failure:

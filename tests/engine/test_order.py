@@ -101,6 +101,26 @@ async def test_in_vain() -> None:
         await start
 
 
+async def test_given_up() -> None:
+    """By a stop or a removal of who waits, and nobody else's start; also in the moment of its turn."""
+    other = container("db", Status.RUNNING, health=HealthStatus.STARTING)
+    web, worker = container("web", Status.CREATED, "db:healthy"), container("worker", Status.CREATED, "db:healthy")  # fmt: skip
+    order = Order(Registry(other, web, worker))  # type: ignore[arg-type]
+    assert not order.give_up(web, Conflict("stopped"))
+    starts = [asyncio.create_task(order.reached(who, patient=False)) for who in (web, web, worker)]
+    await asyncio.sleep(0)
+    order.wake()
+    assert order.give_up(web, Conflict("stopped"))
+    for start in starts[:2]:
+        with pytest.raises(Conflict, match="stopped"):
+            await start
+    assert not order.give_up(web, Conflict("stopped"))
+    assert not starts[2].done()
+    starts[2].cancel()
+    await asyncio.wait(starts[2:])
+    assert not order.give_up(worker, Conflict("stopped")), "who was cancelled waits no more"
+
+
 async def test_patience() -> None:
     """A restart by policy waits for whoever comes, also for one that is not there yet."""
     waiting = container("web", Status.RESTARTING, "db")

@@ -10,6 +10,8 @@ import sys
 import time
 from typing import Any
 
+import pytest
+
 from support.engines import IMAGE, SampanEngine, parent
 from support.waiting import wait_for
 
@@ -177,3 +179,38 @@ def test_start_order_after_a_reboot(own_sampan: SampanEngine) -> None:
         ("app", "health_status: healthy"),
         ("web", "start"),
     ]
+
+
+@pytest.mark.parametrize("how", ["stop", "remove", "leave"])
+def test_a_start_that_waits_is_given_up(own_sampan: SampanEngine, how: str) -> None:
+    """By a stop, a removal, and the client's leaving; what it waited for starts nothing later."""
+    engine = own_sampan
+    check = {"Test": ["CMD", "test", "-e", "/ready"], "Interval": 20_000_000}
+    body = {"Image": IMAGE, "Cmd": ["sleep", "600"], "Healthcheck": check, "HostConfig": {"NetworkMode": "none"}}  # fmt: skip
+    assert engine.post("/containers/create", body, name="db").status == 201
+    assert engine.post("/containers/db/start").status == 204
+    after = {"NetworkMode": "none", "Annotations": {"sampan.after": "db:healthy"}}
+    body = {"Image": IMAGE, "Cmd": ["sleep", "600"], "HostConfig": after}
+    assert engine.post("/containers/create", body, name="web").status == 201
+    with engine.connect() as client:
+        client.start("POST", "/containers/web/start")
+        wait_for(lambda: "container web waits" in engine.log(), "the start to wait")
+        if how == "stop":
+            assert engine.post("/containers/web/stop").status == 204
+            status, _, headers = client.read_head()
+            assert status == 409
+            assert b"it was stopped while it waited" in b"".join(client.body(status, headers))
+            assert engine.post("/containers/web/stop").status == 304
+        elif how == "remove":
+            assert engine.delete("/containers/web").status == 204
+            assert client.read_head()[0] == 404
+    wait_for(lambda: "container web waits no more" in engine.log(), "the start to be given up")
+    pid = engine.get("/containers/db/json").json["State"]["Pid"]
+    with open(f"/proc/{pid}/root/ready", "w"):
+        pass
+    healthy = {"health": ["healthy"]}
+    wait_for(lambda: engine.get("/containers/json", filters=healthy).json, "db to be healthy")
+    present = {c["Names"][0]: c["State"] for c in engine.get("/containers/json", all=True).json}
+    assert present.get("/web", "created") == "created"
+    if how != "remove":
+        assert engine.post("/containers/web/start").status == 204

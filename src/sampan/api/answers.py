@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -55,6 +56,18 @@ class NothingMore(web.StreamResponse):
 
     async def write_eof(self, data: bytes = b"") -> None:
         return
+
+
+@contextlib.contextmanager
+def while_there(call: Call) -> Iterator[None]:
+    """Cancel the task that is in here when the client leaves."""
+    task = asyncio.current_task()
+    assert task is not None
+    call.connection.call_when_lost(task.cancel)
+    try:
+        yield
+    finally:
+        call.connection.call_when_lost(None)
 
 
 class Stream:

@@ -190,6 +190,7 @@ class Containers:
                 raise Conflict(_running_text(container))
             container.move(Event.REMOVAL)
             self._registry.save(container)
+            self.lifecycle.order.give_up(container, NotFound(f"No such container: {container.id}"))
             try:
                 if container.last_shim is not None:
                     await container.last_shim.gone
@@ -254,6 +255,10 @@ class Containers:
         if host_config is not None:
             await self._creation.give_host_config(container, host_config)
         await self.lifecycle.start(container)
+
+    async def turn(self, reference: str) -> None:
+        """See `Lifecycle.turn`."""
+        await self.lifecycle.turn(self.get(reference))
 
     async def stop(
         self, reference: str, *, signal: str | None = None, timeout_s: int | None = None

@@ -81,15 +81,25 @@ class Lifecycle:
             Conflict: it is paused or being removed, or starts after one that does not run.
             RuntimeFailure, SampanError: a stage failed, and everything is as before.
         """
-        if container.record.terms.after:
-            _check_startable(container)
-            await self.order.reached(container, patient=False)
+        await self.turn(container)
         async with container.lock:
             _check_startable(container)
             container.record.restart_count, container.restart_delay_s = 0, 0.0
             container.record.unhealthy_restarts = 0
             await self._run(container)
         await self._attach_late(container)
+
+    async def turn(self, container: Container) -> None:
+        """Wait for those after which the container starts; a `stop` or `rm` of it ends that, and nothing
+        is lost when it is cancelled.
+
+        Raises:
+            NotModified, Conflict: as `start`; or it was stopped.
+            NotFound: it was removed.
+        """
+        if container.record.terms.after:
+            _check_startable(container)
+            await self.order.reached(container, patient=False)
 
     async def _run(self, container: Container) -> None:
         """Start what may be started; its lock is held."""

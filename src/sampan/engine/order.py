@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sampan.engine.container import Status
 from sampan.engine.health import HealthStatus
-from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.errors import Conflict, InvalidArgument, NotFound, SampanError
 
 if TYPE_CHECKING:
     from sampan.engine.container import Container
@@ -26,12 +26,36 @@ log = logging.getLogger(__name__)
 Find = Callable[[str], "Container"]
 
 
+class _Wait:
+    """A start that waits for its turn; `failure` ends it."""
+
+    def __init__(self, container: Container) -> None:
+        self.container = container
+        self.changed = asyncio.Event()
+        self.failure: SampanError | None = None
+        self._told = ""
+
+    def tell(self, reason: str) -> None:
+        """Say what it waits for, once."""
+        if reason == self._told:
+            return
+        self._told = reason
+        log.info("container %s waits: %s", self.container.name, reason)
+        if self.container.state.restarting:
+            self.container.state.error = f"waiting: {reason}"
+
+    def over(self) -> None:
+        """Say so, if it waited."""
+        if self._told:
+            log.info("container %s waits no more", self.container.name)
+
+
 class Order:
     """Who waits for whom; a `Watcher` of the lifecycle."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._changed: asyncio.Future[None] | None = None
+        self._waits: set[_Wait] = set()
 
     def running(self, container: Container) -> None:
         self.wake()
@@ -41,31 +65,41 @@ class Order:
 
     def wake(self) -> None:
         """Something changed: whoever waits looks again."""
-        changed, self._changed = self._changed, None
-        if changed is not None and not changed.done():
-            changed.set_result(None)
+        for wait in self._waits:
+            wait.changed.set()
+
+    def give_up(self, container: Container, failure: SampanError) -> bool:
+        """End the starts of a container that wait, with that failure; whether there were any."""
+        waits = [wait for wait in self._waits if wait.container is container]
+        for wait in waits:
+            wait.failure = failure
+            wait.changed.set()
+        return bool(waits)
 
     async def reached(self, container: Container, *, patient: bool) -> None:
         """Wait until the container may start; at once for one that starts after nobody.
 
         Raises:
             Conflict: not when `patient`; nothing is under way that would let it start.
+            SampanError: somebody gave the start up (`give_up`).
         """
         if not container.record.terms.after:
             return
-        waiting = ""
-        while (obstacle := first_obstacle(container, self._registry.find)) is not None:
-            reason, passing = obstacle
-            if not (patient or passing):
-                raise Conflict(f"cannot start container {container.name}: {reason}")
-            if reason != waiting:
-                waiting = reason
-                log.info("container %s waits: %s", container.name, reason)
-                if container.state.restarting:
-                    container.state.error = f"waiting: {reason}"
-            if self._changed is None:
-                self._changed = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._changed)
+        wait = _Wait(container)
+        self._waits.add(wait)
+        try:
+            while (obstacle := first_obstacle(container, self._registry.find)) is not None:
+                reason, passing = obstacle
+                if not (patient or passing):
+                    raise Conflict(f"cannot start container {container.name}: {reason}")
+                wait.tell(reason)
+                wait.changed.clear()
+                await wait.changed.wait()
+                if wait.failure is not None:
+                    raise wait.failure
+        finally:
+            self._waits.discard(wait)
+            wait.over()
 
 
 def first_obstacle(container: Container, find: Find) -> tuple[str, bool] | None:

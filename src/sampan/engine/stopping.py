@@ -39,6 +39,8 @@ class Stopping:
     ) -> None:
         """Ask the process to end, and make it after the time-out (-1: never).
 
+        A start that waits for others is given up.
+
         Raises:
             NotModified: it does not run.
         """
@@ -48,6 +50,11 @@ class Stopping:
                 self._lifecycle.emit(container, "stop")
                 return
         if not container.state.running:
+            stopped = Conflict(
+                f"cannot start container {container.name}: it was stopped while it waited"
+            )
+            if self._lifecycle.order.give_up(container, stopped):
+                return
             raise NotModified(f"container {container.id} is not running")
         number = signal_number(signal_name or container.config.stop_signal or DEFAULT_STOP_SIGNAL)
         if timeout_s is None:

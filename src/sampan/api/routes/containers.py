@@ -113,6 +113,9 @@ class ContainerRoutes:
     async def start(self, call: Call) -> web.StreamResponse:
         host_config = await start_config(call)
         if host_config is None:
+            # Nobody's start is to come much later, when the client has long gone.
+            with answers.while_there(call):
+                await self._containers.turn(call.parameters[0])
             await self._containers.start(call.parameters[0])
         else:
             await self._containers.start(call.parameters[0], host_config)
