@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from sampan.cli.failures import CommandError
+from sampan.cli.flags import assignments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,15 +145,7 @@ def _file_lines(path: str, environ: dict[str, str]) -> list[str]:
 
 def _labels(call: Call) -> dict[str, str]:
     lines = [line for path in call.items("label-file") for line in _file_lines(path, {})]
-    return _table(lines + call.items("label"))
-
-
-def _table(lines: list[str]) -> dict[str, str]:
-    table = {}
-    for line in lines:
-        name, _, value = line.partition("=")
-        table[name] = value
-    return table
+    return assignments(lines + call.items("label"))
 
 
 def _host_config(call: Call) -> dict[str, Any]:
@@ -213,9 +206,9 @@ def _host_extras(call: Call, host: dict[str, Any]) -> None:
             path: rest for path, _, rest in (t.partition(":") for t in call.items("tmpfs"))
         }
     if call["sysctl"]:
-        host["Sysctls"] = _table(call.items("sysctl"))
+        host["Sysctls"] = assignments(call.items("sysctl"))
     if call["annotation"]:
-        host["Annotations"] = _table(call.items("annotation"))
+        host["Annotations"] = assignments(call.items("annotation"))
     for flag in ("health-http", "health-tcp", "net-rate", "network-policy", "on-unhealthy", "ttl"):
         if call.text(flag):
             host.setdefault("Annotations", {})[f"sampan.{flag}"] = call.text(flag)
@@ -224,7 +217,7 @@ def _host_extras(call: Call, host: dict[str, Any]) -> None:
     if call["storage-opt"]:
         if any("=" not in option for option in call.items("storage-opt")):
             raise CommandError("invalid storage option")
-        host["StorageOpt"] = _table(call.items("storage-opt"))
+        host["StorageOpt"] = assignments(call.items("storage-opt"))
     if call["mount"]:
         host["Mounts"] = call.values("mount")
 
@@ -278,7 +271,7 @@ def _binds(call: Call) -> list[str] | None:
 
 
 def _logging(call: Call) -> dict[str, Any]:
-    driver, options = call.text("log-driver"), _table(call.items("log-opt"))
+    driver, options = call.text("log-driver"), assignments(call.items("log-opt"))
     if driver == "none" and options:
         raise CommandError("invalid logging opts for driver none")
     return {"Type": driver, "Config": options}

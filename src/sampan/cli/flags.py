@@ -224,6 +224,11 @@ def _integer(text: str, low: int, high: int, function: str) -> int:
     return value
 
 
+def assignments(texts: Sequence[str]) -> dict[str, str]:
+    """`name=value` texts as a mapping; a bare name has the value ""."""
+    return {name: value for name, _, value in (text.partition("=") for text in texts)}
+
+
 def filters_json(pairs: Sequence[tuple[str, str]]) -> str:
     """The `filters` query value of repeated `--filter` flags, "" for none."""
     if not pairs:

@@ -1,4 +1,4 @@
-"""The question before things are removed, and the sum after it."""
+"""What all prunes share: the question before, the request, and what was removed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import os
 import sys
 
 from sampan.cli import units
+from sampan.cli.client import query
+from sampan.cli.flags import filters_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from sampan.cli.call import Call
@@ -25,6 +28,21 @@ def confirmed(warning: str) -> bool:
             break
         answer += data
     return answer.strip().lower() == b"y"
+
+
+def prune(call: Call, path: str, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Have the engine prune what these filters leave; its report."""
+    report: dict[str, Any] = call.client.call("POST", f"{path}{query(filters=filters_json(pairs))}")
+    return report
+
+
+def deleted(call: Call, kind: str, names: Sequence[str]) -> None:
+    """Say what was deleted, under a heading; nothing for nothing."""
+    if names:
+        call.say(f"Deleted {kind}:")
+        for name in names:
+            call.say(name)
+        call.say("")
 
 
 def reclaimed(call: Call, report: dict[str, Any]) -> None:

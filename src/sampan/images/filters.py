@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 
 from sampan.errors import InvalidArgument
 from sampan.images.image import Image
@@ -31,7 +30,7 @@ def select(
             raise InvalidArgument(f"invalid filter '{name}'")
     tests = _tests(filters, resolve)
     patterns = [_glob(pattern) for pattern in filters.get("reference", ())]
-    dangling = _boolean("dangling", filters.get("dangling", ()))
+    dangling = truth(filters.get("dangling", ()), "invalid filter 'dangling")
     chosen = []
     for image in images:
         if not all(test(image) for test in tests):
@@ -47,9 +46,8 @@ def select(
 
 def _tests(filters: Filters, resolve: Callable[[str], Image]) -> list[Callable[[Image], bool]]:
     tests: list[Callable[[Image], bool]] = []
-    for text in filters.get("label", ()):
-        name, equals, value = text.partition("=")
-        tests.append(partial(_has_label, name, value if equals else None))
+    if wanted := filters.get("label", ()):
+        tests.append(lambda image: has_labels(image, wanted))
     if names := filters.get("before", ()):
         limit = min(resolve(name).created_ns for name in names)
         tests.append(lambda image: image.created_ns < limit)
@@ -62,16 +60,26 @@ def _tests(filters: Filters, resolve: Callable[[str], Image]) -> list[Callable[[
     return tests
 
 
-def _has_label(name: str, value: str | None, image: Image) -> bool:
+def has_labels(image: Image, wanted: Sequence[str]) -> bool:
+    """Whether every `key` or `key=value` of `wanted` is among the image's labels."""
     labels = image.config.labels or {}
-    return name in labels and (value is None or labels[name] == value)
+    for entry in wanted:
+        key, equals, value = entry.partition("=")
+        if key not in labels or (equals and labels[key] != value):
+            return False
+    return True
 
 
-def _boolean(name: str, values: Sequence[str]) -> bool | None:
+def truth(values: Sequence[str], refusal: str) -> bool | None:
+    """What a filter's values say, the last of them; None for no values.
+
+    Raises:
+        InvalidArgument: one is neither true nor false, with the text `refusal`.
+    """
     found = None
     for value in values:
         if value.lower() not in _TRUE | _FALSE:
-            raise InvalidArgument(f"invalid filter '{name}=[{' '.join(values)}]'")
+            raise InvalidArgument(f"{refusal}=[{' '.join(values)}]'")
         found = value.lower() in _TRUE
     return found
 

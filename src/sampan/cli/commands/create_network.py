@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sampan.cli.failures import CommandError
+from sampan.cli.flags import assignments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ FLAGS = (
 def run(call: Call) -> int:
     """Make it, and print its ID."""
     call.use_lease()
-    labels = _pairs(call.items("label"))
+    labels = assignments(call.items("label"))
     if call.text("network-policy"):
         labels["dev.sampan.network-policy"] = call.text("network-policy")
     body: dict[str, Any] = {
@@ -47,7 +48,7 @@ def run(call: Call) -> int:
         "EnableIPv6": call.on("ipv6"),
         "IPAM": {
             "Driver": call.text("ipam-driver") or "default",
-            "Options": _pairs(call.items("ipam-opt")),
+            "Options": assignments(call.items("ipam-opt")),
             "Config": _subnets(call),
         },
         "Internal": call.on("internal"),
@@ -55,17 +56,13 @@ def run(call: Call) -> int:
         "Ingress": call.on("ingress"),
         "ConfigOnly": call.on("config-only"),
         "ConfigFrom": {"Network": call.text("config-from")} if call.text("config-from") else None,
-        "Options": _pairs(call.items("opt")),
+        "Options": assignments(call.items("opt")),
         "Labels": labels,
     }
     if "ipv4" in call.changed:
         body["EnableIPv4"] = call.on("ipv4")
     call.say(call.client.call("POST", "/networks/create", body)["Id"])
     return 0
-
-
-def _pairs(texts: list[str]) -> dict[str, str]:
-    return {name: value for name, _, value in (text.partition("=") for text in texts)}
 
 
 def _subnets(call: Call) -> list[dict[str, Any]]:
@@ -75,7 +72,7 @@ def _subnets(call: Call) -> list[dict[str, Any]]:
         CommandError: docker's texts.
     """
     subnets, ranges = call.items("subnet"), call.items("ip-range")
-    gateways, auxiliary = call.items("gateway"), _pairs(call.items("aux-address"))
+    gateways, auxiliary = call.items("gateway"), assignments(call.items("aux-address"))
     if len(subnets) < len(ranges) or len(subnets) < len(gateways):
         raise CommandError("every ip-range or gateway must have a corresponding subnet")
     from ipaddress import ip_interface, ip_network

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sampan.cli.flags import assignments
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -23,16 +25,8 @@ def run(call: Call) -> int:
     body: dict[str, Any] = {
         "Name": call.args[0] if call.args else call.text("name"),
         "Driver": call.text("driver") or "local",
-        "DriverOpts": _pairs(call.items("opt")),
-        "Labels": _pairs(call.items("label")),
+        "DriverOpts": assignments(call.items("opt")),
+        "Labels": assignments(call.items("label")),
     }
     call.say(call.client.call("POST", "/volumes/create", body)["Name"])
     return 0
-
-
-def _pairs(texts: list[str]) -> dict[str, str]:
-    found = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        found[name] = value
-    return found

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from sampan.cli import pruning
-from sampan.cli.client import query
-from sampan.cli.flags import filters_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,13 +20,7 @@ def run(call: Call) -> int:
     """Remove all stopped containers."""
     if not call.on("force") and not pruning.confirmed(WARNING):
         return 0
-    values = query(filters=filters_json(call.pairs("filter")))
-    report = call.client.call("POST", f"/containers/prune{values}")
-    deleted = report.get("ContainersDeleted") or ()
-    if deleted:
-        call.say("Deleted Containers:")
-        for identifier in deleted:
-            call.say(identifier)
-        call.say("")
+    report = pruning.prune(call, "/containers/prune", call.pairs("filter"))
+    pruning.deleted(call, "Containers", report.get("ContainersDeleted") or ())
     pruning.reclaimed(call, report)
     return 0

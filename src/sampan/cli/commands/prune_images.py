@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from sampan.cli import pruning
-from sampan.cli.client import query
-from sampan.cli.flags import filters_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from sampan.cli.call import Call
 
 FLAGS = (
@@ -28,13 +28,14 @@ def run(call: Call) -> int:
     if not call.on("force") and not pruning.confirmed(WARNING_ALL if everything else WARNING):
         return 0
     pairs = [("dangling", "false" if everything else "true"), *call.pairs("filter")]
-    report = call.client.call("POST", f"/images/prune{query(filters=filters_json(pairs))}")
-    deleted = report.get("ImagesDeleted") or ()
-    if deleted:
-        call.say("Deleted Images:")
-        for item in deleted:
-            word = "untagged" if item.get("Untagged") else "deleted"
-            call.say(f"{word}: {item.get('Untagged') or item.get('Deleted')}")
-        call.say("")
+    report = pruning.prune(call, "/images/prune", pairs)
+    pruning.deleted(call, "Images", [_shown(item) for item in report.get("ImagesDeleted") or ()])
     pruning.reclaimed(call, report)
     return 0
+
+
+def _shown(item: dict[str, Any]) -> str:
+    """`untagged: NAME` or `deleted: ID`."""
+    if item.get("Untagged"):
+        return f"untagged: {item['Untagged']}"
+    return f"deleted: {item.get('Deleted')}"

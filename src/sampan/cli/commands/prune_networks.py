@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from sampan.cli import pruning
-from sampan.cli.client import query
-from sampan.cli.flags import filters_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,11 +20,6 @@ def run(call: Call) -> int:
     """Remove the networks that nobody uses."""
     if not call.on("force") and not pruning.confirmed(WARNING):
         return 0
-    values = query(filters=filters_json(call.pairs("filter")))
-    deleted = call.client.call("POST", f"/networks/prune{values}").get("NetworksDeleted") or ()
-    if deleted:
-        call.say("Deleted Networks:")
-        for name in deleted:
-            call.say(name)
-        call.say("")
+    report = pruning.prune(call, "/networks/prune", call.pairs("filter"))
+    pruning.deleted(call, "Networks", report.get("NetworksDeleted") or ())
     return 0

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from sampan.cli import pruning
-from sampan.cli.client import query
-from sampan.cli.flags import filters_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,12 +24,7 @@ def run(call: Call) -> int:
     if not call.on("force") and not pruning.confirmed(WARNING_ALL if everything else WARNING):
         return 0
     pairs = [*([("all", "true")] if everything else ()), *call.pairs("filter")]
-    report = call.client.call("POST", f"/volumes/prune{query(filters=filters_json(pairs))}")
-    deleted = report.get("VolumesDeleted") or ()
-    if deleted:
-        call.say("Deleted Volumes:")
-        for name in deleted:
-            call.say(name)
-        call.say("")
+    report = pruning.prune(call, "/volumes/prune", pairs)
+    pruning.deleted(call, "Volumes", report.get("VolumesDeleted") or ())
     pruning.reclaimed(call, report)
     return 0

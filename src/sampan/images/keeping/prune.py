@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from sampan.errors import InvalidArgument
+from sampan.images.filters import has_labels, truth
 from sampan.images.image import Image
 from sampan.oci.go_time import parse_duration
 
 Filters = Mapping[str, Sequence[str]]
 ACCEPTED = frozenset(("dangling", "label", "label!", "until"))
-_TRUE, _FALSE = frozenset(("true", "1")), frozenset(("false", "0"))
 
 
 def prunable(
@@ -31,7 +31,7 @@ def prunable(
     for name in filters:
         if name not in ACCEPTED:
             raise InvalidArgument(f"Invalid filter '{name}'")
-    dangling = _dangling(filters.get("dangling", ()))
+    dangling = truth(filters.get("dangling", ()), "Invalid filter 'dangling") is not False
     until_ns = _until(filters.get("until", ()))
     wanted, unwanted = filters.get("label", ()), filters.get("label!", ())
     chosen = [
@@ -44,25 +44,6 @@ def prunable(
         and not is_used(image)
     ]
     return sorted(chosen, key=lambda image: image.created_ns)
-
-
-def has_labels(image: Image, wanted: Sequence[str]) -> bool:
-    """Whether every `key` or `key=value` of `wanted` is among the image's labels."""
-    labels = image.config.labels or {}
-    for entry in wanted:
-        key, equals, value = entry.partition("=")
-        if key not in labels or (equals and labels[key] != value):
-            return False
-    return True
-
-
-def _dangling(values: Sequence[str]) -> bool:
-    found = True
-    for value in values:
-        if value.lower() not in _TRUE | _FALSE:
-            raise InvalidArgument(f"Invalid filter 'dangling=[{' '.join(values)}]'")
-        found = value.lower() in _TRUE
-    return found
 
 
 def _until(values: Sequence[str]) -> int | None:
