@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.engines import IMAGE, SampanEngine
+from support.engines import IMAGE, SampanEngine, children
 from support.netns import NetworkNamespace, listen, wait_for
 from support.world import HOST_ADDRESS, INTERNET_ADDRESS, World
 
@@ -277,3 +277,30 @@ def test_the_clients_address(world: World, engine: SampanEngine) -> None:
     with connected(world.internet, 8080) as client:
         seen = client.makefile().read()
     assert INTERNET_ADDRESS in seen
+
+
+def test_a_thousand_ports(world: World, engine: SampanEngine) -> None:
+    """Of one container, without a process for any; changed while it runs, and all given back."""
+    numbers = range(20000, 21000)
+    assert engine.process is not None
+    before = len(descendants(engine.process.pid))
+    identity = run_container(
+        engine, {"80/tcp": [{"HostIp": "", "HostPort": str(number)} for number in numbers]}
+    )
+    for number in (numbers[0], numbers[500], numbers[-1]):
+        assert hello_from(world.internet, number)
+    assert len(descendants(engine.process.pid)) - before < 10, "a container's own processes"
+    change = {"PublishRemove": {"80/tcp": [{"HostPort": str(numbers[500])}]}}
+    assert engine.post(f"/containers/{identity}/update", change).status == 200
+    assert refused(world.internet, numbers[500])
+    assert hello_from(world.internet, numbers[501])
+    assert engine.delete(f"/containers/{identity}?force=1").status == 204
+    assert refused(world.internet, numbers[0])
+
+
+def descendants(pid: int) -> set[int]:
+    """All processes below a daemon."""
+    found = set(children(pid))
+    for child in list(found):
+        found |= descendants(child)
+    return found

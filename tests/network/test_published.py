@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -450,3 +451,40 @@ def received(stream: socket.socket, size: int) -> int:
     while count < size and (chunk := stream.recv(65536)):
         count += len(chunk)
     return count
+
+
+@pytest.mark.parametrize("respectful", [True, False], ids=["behind the firewall", "past it"])
+def test_sctp(world: World, web: Published, rules: Rules, respectful: bool) -> None:
+    """The kernel translates it with or without sockets of the kind."""
+    forward = Forward("sctp", "", 8080, web.address, 80)
+    with world.host.entered():
+        rules(respect_firewall=respectful).add([forward])
+    with web.container.entered():
+        server = socket.socket(socket.AF_INET, socket.SOCK_RAW, IPPROTO_SCTP)
+    with world.internet.entered():
+        client = socket.socket(socket.AF_INET, socket.SOCK_RAW, IPPROTO_SCTP)
+    with server, client:
+        server.settimeout(30)
+        client.sendto(sctp_init(4711, 8080), (HOST_ADDRESS, 0))
+        packet, peer = server.recvfrom(2048)
+        assert peer[0] == INTERNET_ADDRESS
+        assert packet[20:24] == struct.pack(">HH", 4711, 80)
+
+
+IPPROTO_SCTP = 132
+
+
+def sctp_init(source: int, destination: int) -> bytes:
+    """The packet that opens an association (RFC 9260, 3.3.2)."""
+    chunk = struct.pack(">BBHIIHHI", 1, 0, 20, 0x1234, 65536, 1, 1, 7)
+    head = struct.pack(">HHI", source, destination, 0)
+    return head + struct.pack("<I", crc32c(head + bytes(4) + chunk)) + chunk
+
+
+def crc32c(data: bytes) -> int:
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+    return value ^ 0xFFFFFFFF

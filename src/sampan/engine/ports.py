@@ -125,7 +125,8 @@ class Ports:
             place = _Place(*found)
         kept, missing = _compare(container.record.ports, wishes)
         held, forwards, bound = self._take(container, place, missing)
-        leaving = [port for port in container.record.ports if port not in kept]
+        staying = set(kept)
+        leaving = [port for port in container.record.ports if port not in staying]
         self._give_back(place, leaving)
         place.held += held
         place.forwards += forwards
@@ -286,23 +287,25 @@ def _compare(
     """(what stays published, what is missing)."""
     kept: list[BoundPort] = []
     missing = []
-    left = list(bound)
+    left: dict[tuple[str, int], list[BoundPort]] = {}
+    for port in bound:
+        left.setdefault((port.protocol, port.port), []).append(port)
     for wish in wishes:
-        fitting = [port for port in left if _fits(port, wish)]
+        alike = left.get((wish.protocol, wish.port), [])
+        fitting = [port for port in alike if _fits(port, wish)]
         if not fitting:
             missing.append(wish)
             continue
         # One wish is a port of IPv4 and one of IPv6, with the same number.
         chosen = [port for port in fitting if port.host_port == fitting[0].host_port]
         kept += chosen
-        left = [port for port in left if port not in chosen]
+        left[wish.protocol, wish.port] = [port for port in alike if port not in chosen]
     return kept, missing
 
 
 def _fits(bound: BoundPort, wish: PortWish) -> bool:
+    """Whether a published port is what is wished for, of the same port of the container."""
     any_address = not wish.address and bound.host_address in ("0.0.0.0", "::")
-    return (
-        (bound.protocol, bound.port) == (wish.protocol, wish.port)
-        and (any_address or bound.host_address == wish.address)
-        and (not wish.numbers.start or bound.host_port in wish.numbers)
+    return (any_address or bound.host_address == wish.address) and (
+        not wish.numbers.start or bound.host_port in wish.numbers
     )
