@@ -262,7 +262,7 @@ class FakeContainers(Nothing):
             raise InvalidArgument('invalid condition: "foo"')
         return self.get(reference).wait(condition or "not-running")
 
-    async def remove(self, reference: str, *, force: bool, volumes: bool, link: bool) -> None:
+    async def remove(self, reference: str, *, force: bool, volumes: bool) -> None:
         container = self.get(reference)
         if container.state.running and not force:
             raise Conflict(f"You cannot remove a running container {container.id}.")
@@ -373,6 +373,16 @@ class FakeNetworking:
         )
 
 
+class FakeLinks:
+    """None."""
+
+    def paths(self) -> dict[str, list[str]]:
+        return {}
+
+    def shown(self, container: Container) -> None:
+        return None
+
+
 class FakeEngine:
     def __init__(self) -> None:
         self.events = EventBus()
@@ -383,6 +393,7 @@ class FakeEngine:
         self.stats = self.volumes = self.usage = self.space = self.history = Nothing()
         self.leases = self.lease_members = Nothing()
         self.networks = self.connections = self.policies = Nothing()
+        self.links = FakeLinks()
 
     def info(self) -> dict[str, Any]:
         return {"ID": "x", "KernelMemory": False, "ContainerdCommit": {"ID": "", "Expected": ""}}

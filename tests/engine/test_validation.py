@@ -97,7 +97,6 @@ ASKING: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "HostConfig.PublishAllPorts": ({}, {"publish_all_ports": True}),
     "HostConfig.VolumesFrom": ({}, {"volumes_from": ["x"]}),
     "HostConfig.VolumeDriver": ({}, {"volume_driver": "x"}),
-    "HostConfig.Links": ({}, {"links": ["x:y"]}),
     "HostConfig.DeviceRequests": ({}, {"device_requests": [{}]}),
     "HostConfig.StorageOpt": ({}, {"storage_opt": {"size": "1G"}}),
     "HostConfig.Cgroup": ({}, {"cgroup": "container:x"}),

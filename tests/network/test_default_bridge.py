@@ -203,3 +203,33 @@ def test_without_a_bip_the_network_is_the_fixed_range() -> None:
     address = asked.address_of(4)
     assert str(address) == "10.9.5.1/24"
     assert address is not None and asked.plan(address).ip_range == ""
+
+
+@needs_root
+def test_a_link_opens_what_icc_closes(world: World, engine: _Engine, tmp_path: Path) -> None:
+    """Exposed ports only, for the one that is linked only; also after the daemon's death."""
+    started(engine, tmp_path, icc=False)
+    serve = "nc -ll -p 80 -e echo open & nc -ll -p 81 -e echo shut & wait"
+    body: Document = {"Image": IMAGE, "Cmd": ["sh", "-c", serve], "ExposedPorts": {"80/tcp": {}}}
+    web = engine.post("/containers/create", body, name="web").json["Id"]
+    assert engine.post(f"/containers/{web}/start").status == 204
+    address = engine.get("/containers/web/json").json["NetworkSettings"]["IPAddress"]
+    linked = engine.sleeper(Links=["web:db"])["Id"]
+    other = engine.sleeper()["Id"]
+
+    def asked(container: str, port: int) -> str:
+        """What the server says, or nothing within a second."""
+        body = {"Cmd": ["nc", "-w", "1", address, str(port)], "AttachStdout": True, "Tty": True}
+        identity = engine.post(f"/containers/{container}/exec", body).json["Id"]
+        return engine.post(f"/exec/{identity}/start", {"Tty": True}).body.decode().strip()
+
+    def check() -> None:
+        wait_for(lambda: asked(linked, 80) == "open", "the way to the exposed port")
+        assert "timed out" in asked(linked, 81) and "timed out" in asked(other, 80)
+
+    check()
+    engine.kill()
+    engine.start("--config-file", str(tmp_path / "daemon.json"))
+    check()
+    assert engine.post(f"/containers/{linked}/stop", t=0).status == 204
+    assert address not in world.run("nft", "list", "set", "inet", engine.bridge, "links")

@@ -121,7 +121,7 @@ HOST_CONFIG = (
     Row("GroupAdd", HONOURED, "`--group-add`; names are looked up in the container's file", f"{OPTIONS}::test_option"),
     Row("IpcMode", HONOURED, "`--ipc private\\|shareable\\|none\\|host\\|container:X`; X has to be shareable and running", f"{OPTIONS}::test_ipc_of_another_container"),
     Row("Cgroup", REFUSED, "501; no client has a flag for it, dockerd does nothing with it", f"{OPTIONS}::test_never_ignored"),
-    Row("Links", REFUSED, "`--link`: " + LARGE, f"{OPTIONS}::test_never_ignored"),
+    Row("Links", HONOURED, "`--link`: hosts, variables and, without ICC, a way to exposed ports", "tests/api/conformance/test_links.py::test_hosts_and_variables"),
     Row("OomScoreAdj", HONOURED, "`--oom-score-adj`", f"{OPTIONS}::test_option"),
     Row("PidMode", HONOURED, "`--pid host\\|container:X`; X has to run", f"{OPTIONS}::test_pid_of_another_container"),
     Row("Privileged", HONOURED, "`--privileged`", f"{SPEC}::test_privileged_has_everything"),

@@ -106,6 +106,7 @@ class Bundles:
             namespace_paths=paths,
             default_ulimits=services.preset().ulimits,
             mount_sources=mount_sources,
+            link_variables=services.networking.link_variables(container),
         )
 
 

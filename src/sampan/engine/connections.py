@@ -66,7 +66,7 @@ class Connections:
         container = self._registry.find(container_reference)
         entry = self._networks.get(network_reference)
         if entry.record.config_only:
-            raise Forbidden(f'cannot use the config-only network "{entry.name}" for containers')
+            raise Forbidden("cannot create endpoint on configuration-only network")
         network = entry.network
         if network is None or entry.removing:
             raise NotFound(f"network {network_reference} not found")

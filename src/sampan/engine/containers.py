@@ -149,17 +149,13 @@ class Containers:
         self.lifecycle.emit(container, "update")
         return warnings
 
-    async def remove(
-        self, reference: str, *, force: bool = False, volumes: bool = False, link: bool = False
-    ) -> None:
+    async def remove(self, reference: str, *, force: bool = False, volumes: bool = False) -> None:
         """Remove a container and everything that is its own.
 
         Raises:
             Conflict: it runs and `force` is not given; dockerd's text.
         """
         container = self.get(reference)
-        if link:
-            raise InvalidArgument("links between containers are not built yet")
         if container.state.status is Status.REMOVING:
             raise Conflict(f"removal of container {container.id} is already in progress")
         while self._registry.holds(container):

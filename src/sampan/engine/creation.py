@@ -145,6 +145,7 @@ class Creation:
         hostname = config.hostname = config.hostname or identity[:12]
         if mode.startswith("container:"):
             hostname, config.hostname = self._share_network(host, mode), ""
+        self._services.networking.resolve_links(identity, host)
         sharing.name_donors(host, self._registry.find)
         parent = host.cgroup_parent or self._services.options.cgroup_parent
         fill_in(host, self._services.cgroup_version)

@@ -6,11 +6,12 @@ Pure but for taking addresses, which is memory. Messages are dockerd's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import Any
 
 from sampan.engine.container import Container, Endpoint
 from sampan.engine.model import EndpointConfig
-from sampan.errors import InvalidArgument, Unsupported
+from sampan.errors import InvalidArgument
 from sampan.linux.netlink import IFNAMSIZ
 from sampan.network.driver import Attachment, Network
 
@@ -39,7 +40,6 @@ def check_wish(wish: EndpointConfig, network: Network) -> None:
 
     Raises:
         InvalidArgument: dockerd's texts.
-        Unsupported: link-local addresses, links and driver options of the predefined networks.
     """
     addresses = wish.ipam_config
     asked = bool(
@@ -48,8 +48,8 @@ def check_wish(wish: EndpointConfig, network: Network) -> None:
     if is_user_defined(network):
         if asked and addresses:
             _check_addresses(addresses.ipv4_address, addresses.ipv6_address, network)
-            if addresses.link_local_ips:
-                raise Unsupported("EndpointsConfig.IPAMConfig.LinkLocalIPs is not built yet")
+            for text in addresses.link_local_ips or ():
+                _link_local(text)
         return
     if wish.aliases:
         raise InvalidArgument(
@@ -59,8 +59,6 @@ def check_wish(wish: EndpointConfig, network: Network) -> None:
         raise InvalidArgument(
             "user specified IP address is supported on user defined networks only"
         )
-    if wish.links:
-        raise Unsupported(f"EndpointsConfig.{network.name}.Links is not built yet")
 
 
 def _check_addresses(address: str, address6: str, network: Network) -> None:
@@ -108,6 +106,26 @@ def name_it(container: Container, network: Network, attachment: Attachment) -> N
     if container.host_config.network_mode in (network.name, network.id):
         links += container.host_config.links or ()
     attachment.links = tuple(map(parse_link, links))
+    if attachment.endpoint is not None and wish.ipam_config is not None:
+        further = map(_link_local, wish.ipam_config.link_local_ips or ())
+        attachment.endpoint.addresses = tuple(
+            dict.fromkeys([*attachment.endpoint.addresses, *further])
+        )
+
+
+def _link_local(text: str) -> str:
+    """A link-local address with the prefix length of its block.
+
+    Raises:
+        InvalidArgument: it is none.
+    """
+    try:
+        address = ip_address(text)
+    except ValueError:
+        raise InvalidArgument(f"invalid link-local IP address: {text}") from None
+    if not address.is_link_local:
+        raise InvalidArgument(f"invalid link local IP address: {text}")
+    return f"{address}/{64 if address.version == 6 else 16}"
 
 
 def parse_link(text: str) -> tuple[str, str]:
@@ -192,6 +210,8 @@ def noted(attachment: Attachment) -> Endpoint:
         return endpoint
     for text in veth.addresses:
         address, _, prefix = text.partition("/")
+        if address not in (attachment.address, attachment.address6):
+            continue  # a link-local one, which the user named
         if ":" in address:
             endpoint.ipv6_address, endpoint.ipv6_prefix_length = address, int(prefix)
         else:

@@ -26,6 +26,7 @@ from sampan.engine.health_checks import HealthChecks
 from sampan.engine.housekeeping import Housekeeping
 from sampan.engine.lease_members import LeaseMembers
 from sampan.engine.leases import Leases
+from sampan.engine.links import Links
 from sampan.engine.networking import Networking
 from sampan.engine.networks import Networks
 from sampan.engine.options import EngineOptions
@@ -95,6 +96,11 @@ class Engine:
         self.containers = containers
         self.execs = Execs(services, containers.lifecycle)
         self.health_checks = HealthChecks(services.registry, containers.lifecycle, self.execs)
+        self.links = Links(services.registry, services.networking)
+        services.networking.watchers.append(self.links)
+        services.networking.link_lines = self.links.hosts
+        services.networking.link_variables = self.links.environment
+        services.networking.resolve_links = self.links.resolve
         self.policies = Policies(
             services.networking, Egress(table=services.networking.bridge.table)
         )
@@ -167,6 +173,7 @@ class Engine:
             await asyncio.to_thread(engine.policies.open)
             ended = await recover(engine._services, engine.containers.lifecycle)
             await engine.connections.put_back(engine.containers.list())
+            engine.links.open()
             engine.ports.settle()
             engine.policies.settle()
             engine.resolver.client.open()

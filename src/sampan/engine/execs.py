@@ -238,7 +238,12 @@ class Execs:
         size = console_size or entry.config.console_size
         return ExecRequest(
             id=entry.id,
-            process=spec.exec_process(record, entry.config, entry.arguments),
+            process=spec.exec_process(
+                record,
+                entry.config,
+                entry.arguments,
+                self._services.networking.link_variables(entry.container),
+            ),
             terminal=entry.config.tty,
             seccomp_program=profile.program if profile else None,
             console_size=size if size and size != (0, 0) else None,

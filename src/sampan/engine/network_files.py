@@ -37,6 +37,18 @@ def remove_address(container: Container, attachment: Attachment) -> None:
     )
 
 
+def move_name(container: Container, name: str, attachment: Attachment) -> None:
+    """Give the lines that begin with a name of another container its addresses of now."""
+    addresses = {False: attachment.address, True: attachment.address6}
+
+    def moved(line: str) -> str:
+        address, tab, names = line.partition("\t")
+        new = addresses[":" in address]
+        return f"{new}\t{names}" if new and tab and names.split()[:1] == [name] else line
+
+    _change(container, lambda text: "".join(map(moved, text.splitlines(keepends=True))))
+
+
 def _change(container: Container, change: Callable[[str], str]) -> None:
     """What cannot be written is no reason to refuse the network: the address works without it."""
     path = f"{container.directory}/hosts"

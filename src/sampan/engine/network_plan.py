@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from sampan.engine.leases import LABEL as LEASE
 from sampan.engine.model import Model
 from sampan.errors import Forbidden, InvalidArgument
 from sampan.network import pools
@@ -68,12 +69,17 @@ class NetworkCreate(Model):
             Forbidden: the request says something of that itself.
         """
         own = self.ipam
-        if self.options or self.enable_ipv6 or self.internal or self.labels:
+        if self.config_only:
             raise Forbidden(
-                "user specified configurations are not supported if the network depends "
-                "on a configuration network"
+                "a configuration network cannot depend on another configuration network"
             )
-        if own and (own.config or own.options):
+        if self.options:
+            raise Forbidden(
+                "network driver options are not supported if the network depends on a "
+                "configuration network"
+            )
+        own_labels = self.labels.keys() - {LEASE} if self.labels else ()
+        if self.enable_ipv6 or own_labels or (own and (own.config or own.options)):
             raise Forbidden(
                 "user specified configurations are not supported if the network depends "
                 "on a configuration network"
@@ -81,8 +87,8 @@ class NetworkCreate(Model):
         return msgspec.structs.replace(
             self,
             options=dict(record.options),
-            labels=dict(record.labels),
-            internal=record.internal,
+            labels={**record.labels, **(self.labels or {})},
+            internal=self.internal or record.internal,
             enable_ipv4=record.ipv4,
             enable_ipv6=record.ipv6,
             ipam=Ipam(

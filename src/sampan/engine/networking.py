@@ -21,8 +21,8 @@ from sampan.engine.endpoint_wishes import (
     noted,
     wish_for,
 )
-from sampan.engine.model import EndpointConfig
-from sampan.errors import Conflict, InvalidArgument, NotFound, SampanError
+from sampan.engine.model import EndpointConfig, HostConfig
+from sampan.errors import Conflict, Forbidden, InvalidArgument, NotFound, SampanError
 from sampan.linux.netlink import VethEndpoint
 from sampan.network import files, inspect
 from sampan.network.bridge import BridgeNetwork
@@ -76,11 +76,16 @@ class Networking:
             network.name: network for network in (bridge, host_network(), none_network())
         }
         self._names = {network.id: network.name for network in self.networks.values()}
+        self.configurations: set[str] = set()  # names of networks that are nothing else
         self._find = find
         self._host_gateway = host_gateway
         self.watchers: list[EndpointWatcher] = []
         # Whether a container asks the embedded resolver.
         self.asks_resolver: Callable[[Container], bool] = lambda _: False
+        # What links add to a container's hosts, and to its environment.
+        self.link_lines: Callable[[Container], list[str]] = lambda _: []
+        self.link_variables: Callable[[Container], list[str]] = lambda _: []
+        self.resolve_links: Callable[[str, HostConfig], None] = lambda _, __: None
 
     def name_of(self, container_id: str) -> str:
         """The name of a container, empty when there is none."""
@@ -113,6 +118,8 @@ class Networking:
             raise InvalidArgument(
                 f"network {reference} is ambiguous ({len(names)} matches found based on ID prefix)"
             )
+        if reference in self.configurations:
+            raise Forbidden("cannot create endpoint on configuration-only network")
         if not names or not reference:
             raise NotFound(f"network {reference} not found")
         return self.networks[names[0]]
@@ -308,6 +315,7 @@ class Networking:
                 mode,
                 self._host_gateway or self.bridge.gateway,
                 embedded=self.asks_resolver(container),
+                links=self.link_lines(container),
             )
         return [
             (f"{directory}/resolv.conf", "/etc/resolv.conf"),
@@ -374,7 +382,9 @@ def _resolv_conf(container: Container, *, embedded: bool) -> str:
     return files.resolv_conf_text(servers=dns, search=search, options=options)
 
 
-def _write_own_files(container: Container, mode: str, host_gateway: str, *, embedded: bool) -> None:
+def _write_own_files(
+    container: Container, mode: str, host_gateway: str, *, embedded: bool, links: Sequence[str]
+) -> None:
     host, record = container.host_config, container.record
     extra = host.extra_hosts or ()
     if mode == HOST:
@@ -394,6 +404,7 @@ def _write_own_files(container: Container, mode: str, host_gateway: str, *, embe
             ],
             extra_hosts=extra,
             host_gateway=host_gateway,
+            links=links,
         )
         resolv_conf = _resolv_conf(container, embedded=embedded)
     for name, text in (

@@ -29,7 +29,7 @@ class Surroundings:
     host's own; types that are not in it are made new. `apparmor` is the profile to run
     under, empty for none. `files` are (source, target) of the files that the engine keeps for the
     container (`/etc/hosts` …). `mount_sources` are paths to mount at a destination instead of the
-    mount's own source.
+    mount's own source. `link_variables` are the environment's that tell of linked containers.
     """
 
     apparmor: str = ""
@@ -37,6 +37,7 @@ class Surroundings:
     namespace_paths: dict[str, str] = field(default_factory=dict)
     default_ulimits: Sequence[tuple[str, int, int]] = ()
     mount_sources: Mapping[str, str] = field(default_factory=dict)
+    link_variables: Sequence[str] = ()
 
 
 def oci_config(record: Record, surroundings: Surroundings) -> dict[str, Any]:
@@ -63,10 +64,12 @@ def oci_config(record: Record, surroundings: Surroundings) -> dict[str, Any]:
     return result
 
 
-def exec_process(record: Record, request: ExecConfig, arguments: list[str]) -> dict[str, Any]:
+def exec_process(
+    record: Record, request: ExecConfig, arguments: list[str], links: Sequence[str] = ()
+) -> dict[str, Any]:
     """The OCI `process` of a further process in the container."""
     security = parse_security_options(record.host_config.security_opt)
-    environment = [*record_environment(record), *request.env]
+    environment = [*record_environment(record, links), *request.env]
     if request.tty:
         environment = with_default(environment, "TERM", "xterm")
     return _process_values(
@@ -81,10 +84,10 @@ def exec_process(record: Record, request: ExecConfig, arguments: list[str]) -> d
     )
 
 
-def record_environment(record: Record) -> list[str]:
-    """PATH and HOSTNAME, then what image and user set."""
+def record_environment(record: Record, links: Sequence[str] = ()) -> list[str]:
+    """PATH and HOSTNAME, what links say, then what image and user set."""
     environment = [f"PATH={defaults.PATH}", f"HOSTNAME={record.hostname}"]
-    return last_of_each([*environment, *record.config.env])
+    return last_of_each([*environment, *links, *record.config.env])
 
 
 def last_of_each(environment: Sequence[str]) -> list[str]:
@@ -107,7 +110,7 @@ def with_default(environment: Sequence[str], key: str, value: str) -> list[str]:
 def _process(
     record: Record, security: SecurityOptions, surroundings: Surroundings
 ) -> dict[str, Any]:
-    environment = record_environment(record)
+    environment = record_environment(record, surroundings.link_variables)
     if record.config.tty:
         environment = with_default(environment, "TERM", "xterm")
     process = _process_values(

@@ -74,6 +74,7 @@ RT_TABLE_MAIN = 254
 VETH_INFO_PEER = 1
 
 IFNAMSIZ = 16
+IPV6_MIN_MTU = 1280  # RFC 8200 5
 _LOOPBACK_INDEX = 1  # the first interface of every namespace, by the kernel's own order
 IFINFO = struct.Struct("=BxHiII")  # family, type, index, flags, change
 IFADDR = struct.Struct("=BBBBI")  # family, prefix, flags, scope, index
@@ -259,7 +260,7 @@ def configure_inside(endpoints: Sequence[VethEndpoint]) -> None:
 def interface_requests(endpoint: VethEndpoint, index: int) -> list[Request]:
     has6 = any(":" in address for address in endpoint.addresses)
     requests = [new_address(index, address, endpoint.name) for address in endpoint.addresses]
-    if not has6:
+    if not has6 and endpoint.mtu >= IPV6_MIN_MTU:  # with a smaller one there is no IPv6 on it
         requests.append(_without_link_local(index, endpoint.name))
     requests.append(bring_up(index, endpoint.name))
     for gateway in (endpoint.gateway, endpoint.gateway6):

@@ -140,6 +140,19 @@ class BridgeNetwork(PlannedNetwork):
             masquerade6=masquerade,
         )
 
+    @property
+    def icc(self) -> bool:
+        """Whether its containers reach each other."""
+        return self._wishes.icc
+
+    def answer_for_neighbours(self) -> None:
+        """Where containers are kept apart on the bridge, let it speak for all of them (RFC 3069): what
+        one sends to another goes by the host, and so by the rules."""
+        for name, value in (("proxy_arp_pvlan", "1"), ("send_redirects", "0")):
+            path = f"/proc/sys/net/ipv4/conf/{self.bridge}/{name}"
+            with open(path, "w", encoding="ascii") as setting:
+                setting.write(value)
+
     def beside(self, others: Callable[[], Iterable[BridgeRules]]) -> None:
         """The other bridges whose rules are put in place with its own."""
         self._others = others

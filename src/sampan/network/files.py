@@ -72,16 +72,17 @@ def hosts_text(
     addresses: Sequence[str] = (),
     extra_hosts: Sequence[str] = (),
     host_gateway: str = "",
+    links: Sequence[str] = (),
 ) -> str:
     """`/etc/hosts` of a container with its own network namespace.
 
     `addresses` are the container's, `extra_hosts` are `NAME:ADDRESS` in which `host-gateway`
-    stands for `host_gateway`.
+    stands for `host_gateway`, `links` lines for linked containers.
 
     Raises:
         InvalidArgument: a malformed extra host, in dockerd's words.
     """
-    lines = [_HOSTS_HEAD, *_extra_lines(extra_hosts, host_gateway)]
+    lines = [_HOSTS_HEAD, *_extra_lines(extra_hosts, host_gateway), *links]
     lines += [own_line(hostname, domainname, address) for address in addresses]
     return "".join(lines)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sampan.linux.nfnetlink import (
     NFPROTO_INET,
@@ -20,14 +20,16 @@ from sampan.linux.nfnetlink import (
     Element,
     Message,
     delete_element,
+    field,
     interface_key,
     new_element,
 )
 from sampan.linux.nftables import Nft, NftError
 from sampan.network.beside_iptables import IptablesForward, is_iptables_forward
+from sampan.network.published import PROTOCOLS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from sampan.network.published import PublishedRules
@@ -35,6 +37,15 @@ if TYPE_CHECKING:
 
     # (set, key, data): keys are a bridge's name, or a subnet; data an address, or nothing.
     Member = tuple[str, str, str]
+
+
+class Opening(NamedTuple):
+    """A port of a container that a neighbour reaches though its bridge keeps them apart; IPv4."""
+
+    source: str
+    target: str
+    protocol: str
+    port: int
 
 
 class Firewall:
@@ -52,6 +63,7 @@ class Firewall:
         self._bridges: dict[str, BridgeRules] = {}
         self._lock = threading.Lock()
         self.installed = False
+        self._openings: set[Opening] = set()
         self.published: PublishedRules | None = None
 
     def install(self, bridges: Iterable[BridgeRules]) -> list[str]:
@@ -108,6 +120,34 @@ class Firewall:
                 self.installed = False
             self._iptables.drop(bridge)
 
+    def link(self, openings: Iterable[Opening]) -> None:
+        """Let neighbours through to these ports.
+
+        Raises:
+            NftError: the kernel refused, and nothing has changed.
+        """
+        with self._lock:
+            new = set(openings) - self._openings
+            self._transact_openings(new_element, new)
+            self._openings |= new
+
+    def unlink(self, openings: Iterable[Opening]) -> None:
+        """Let them through no more; those that are not there are passed over."""
+        with self._lock:
+            old = self._openings.intersection(openings)
+            self._openings -= old
+            try:
+                self._transact_openings(delete_element, old)
+            except NftError:
+                pass  # flushed by somebody else, and put back without them
+
+    def _transact_openings(
+        self, change: Callable[..., Message], openings: Iterable[Opening]
+    ) -> None:
+        changes = [change(NFPROTO_INET, self.table, "links", [_opening(each)]) for each in openings]
+        if changes:
+            self._transact(changes)
+
     def intact(self) -> bool:
         """Whether everything `install` put in place under nftables is still there."""
         items = self._nft.list("list chains")
@@ -125,6 +165,7 @@ class Firewall:
             self._nft.run(_delete_table(self.table))
             self._iptables.remove(self._bridges)
             self._bridges.clear()
+            self._openings.clear()
             self.installed = False
         if self.published is not None:
             self.published.remove()
@@ -137,12 +178,16 @@ class Firewall:
 
     def _ruleset(self) -> str:
         table = self.table
-        return f"""
+        return (
+            f"""
             {_delete_table(table)}
             table inet {table} {{
                 set bridges {{ type ifname; }}
                 set internal {{ type ifname; }}
                 set within {{ type ifname . ifname; }}
+                set open {{ type ifname; }}
+                set trusted {{ type ifname . ifname; }}
+                set links {{ type ipv4_addr . ipv4_addr . inet_proto . inet_service; }}
                 set masqueraded {{ type ipv4_addr; flags interval; }}
                 set masqueraded6 {{ type ipv6_addr; flags interval; }}
                 map sources {{ type ipv4_addr : ipv4_addr; flags interval; }}
@@ -155,6 +200,9 @@ class Firewall:
                     oifname != @bridges accept
                     ct state established,related accept
                     ct status dnat accept
+                    oifname @open accept
+                    iifname . oifname @trusted accept
+                    ip saddr . ip daddr . meta l4proto . th dport @links accept
                     drop
                 }}
                 chain postrouting {{
@@ -166,10 +214,16 @@ class Firewall:
                     ip6 saddr @masqueraded6 masquerade
                 }}
             }}
-            """ + "".join(
-            f"add element inet {self.table} {name} {{ {_text(name, key, data)} }}\n"
-            for rules in self._bridges.values()
-            for name, key, data in _members(rules)
+            """
+            + "".join(
+                f"add element inet {self.table} {name} {{ {_text(name, key, data)} }}\n"
+                for rules in self._bridges.values()
+                for name, key, data in _members(rules)
+            )
+            + "".join(
+                f"add element inet {self.table} links {{ {' . '.join(map(str, opening))} }}\n"
+                for opening in self._openings
+            )
         )
 
     def _transact(self, changes: list[Message]) -> None:
@@ -223,6 +277,9 @@ def _members(rules: BridgeRules) -> list[Member]:
         found.append(("internal", bridge, ""))
     if rules.icc:
         found.append(("within", bridge, ""))
+    if rules.open and not rules.internal:
+        found.append(("open", bridge, ""))
+    found += [("trusted", bridge, interface) for interface in rules.trusted]
     for subnet in rules.subnets if not rules.internal else ():
         if ":" in subnet:
             suffix, source, wanted = "6", rules.source6, rules.masquerade6
@@ -239,6 +296,8 @@ def _text(name: str, key: str, data: str) -> str:
     """A member in nft's language."""
     if name == "within":
         return f'"{key}" . "{key}"'
+    if name == "trusted":
+        return f'"{data}" . "{key}"'
     if "/" not in key:
         return f'"{key}"'
     return f"{key} : {data}" if data else key
@@ -248,6 +307,8 @@ def _elements(name: str, key: str, data: str) -> list[Element]:
     """A member as the kernel keeps it: a subnet is its first address, and the one behind its last."""
     if "/" not in key:
         packed = interface_key(key)
+        if name == "trusted":
+            return [Element(interface_key(data) + packed)]
         return [Element(packed * 2 if name == "within" else packed)]
     network = ip_network(key)
     first = network.network_address.packed
@@ -256,6 +317,15 @@ def _elements(name: str, key: str, data: str) -> list[Element]:
     if behind < 1 << network.max_prefixlen:
         found.append(Element(behind.to_bytes(len(first), "big"), ends_range=True))
     return found
+
+
+def _opening(opening: Opening) -> Element:
+    return Element(
+        ip_address(opening.source).packed
+        + ip_address(opening.target).packed
+        + field(bytes([PROTOCOLS[opening.protocol]]))
+        + field(opening.port.to_bytes(2, "big"))
+    )
 
 
 def _delete_table(table: str) -> str:

@@ -11,7 +11,8 @@ class BridgeRules:
 
     `internal`: nothing is forwarded between it and other interfaces. Without `icc` its containers do
     not reach each other. `masquerade` and `masquerade6`: what leaves it has the host's address, or
-    `source` (IPv4) and `source6` where they are given.
+    `source` (IPv4) and `source6` where they are given. Others reach its containers by their addresses if
+    it is `open`, or if they come by a `trusted` interface.
     """
 
     bridge: str
@@ -22,3 +23,5 @@ class BridgeRules:
     masquerade6: bool = True
     source: str = ""
     source6: str = ""
+    open: bool = False
+    trusted: tuple[str, ...] = ()

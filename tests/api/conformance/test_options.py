@@ -426,7 +426,6 @@ def test_warned(target: Engine, host: dict[str, Any], warning: str) -> None:
 @pytest.mark.parametrize(
     ("host", "status", "text"),
     [
-        ({"Links": ["a:b"]}, 501, "HostConfig.Links is not built yet"),
         ({"DeviceRequests": [{"Count": -1, "Capabilities": [["gpu"]]}]}, 501, "HostConfig.DeviceRequests is not built yet"),
         ({"StorageOpt": {"size": "10G"}}, 501, "HostConfig.StorageOpt is not built yet"),
         ({"Capabilities": ["CAP_CHOWN"]}, 501, "HostConfig.Capabilities is not built yet"),

@@ -50,6 +50,7 @@ class ContainerRoutes:
             Route("POST", "/containers/{id}/resize", self.resize),
             Route("POST", "/containers/{id}/wait", self.wait),
             Route("DELETE", "/containers/{id}", self.remove),
+            Route("DELETE", "/containers/{link...}", self.remove),
         ]
 
     async def create(self, call: Call) -> web.StreamResponse:
@@ -78,6 +79,7 @@ class ContainerRoutes:
             image_ids={name: self._descendants(name) for name in filters.get("ancestor", ())},
         )
         now_ns = time.time_ns()
+        linked = self._engine.links.paths()
         return answers.document(
             [
                 versions.answer(
@@ -86,6 +88,7 @@ class ContainerRoutes:
                         container,
                         self._engine.networking.settings(container),
                         image=self._containers.shown_image(container),
+                        links=linked.get(container.id, ()),
                         now_ns=now_ns,
                         size=await self._containers.size(container.id) if with_size else None,
                     ),
@@ -104,6 +107,7 @@ class ContainerRoutes:
             self._containers.layer_directories(container),
             size,
         )
+        document["HostConfig"]["Links"] = self._engine.links.shown(container)
         return answers.document(versions.answer("container", document, call.version))
 
     async def top(self, call: Call) -> web.StreamResponse:
@@ -180,11 +184,13 @@ class ContainerRoutes:
             ended.cancel()
 
     async def remove(self, call: Call) -> web.StreamResponse:
+        if call.flag("link"):
+            self._engine.links.remove(call.parameters[0])
+            return answers.nothing()
         await self._containers.remove(
             call.parameters[0],
             force=call.flag("force"),
             volumes=call.flag("v"),
-            link=call.flag("link"),
         )
         return answers.nothing()
 

@@ -4,6 +4,7 @@ ContainerInspectResponse and ContainerSummary."""
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -198,14 +199,16 @@ def summary(
     network_settings: dict[str, Any],
     *,
     image: str,
+    links: Sequence[str] = (),
     now_ns: int | None = None,
     size: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
-    """An entry of `GET /containers/json`; `image` is the name to show for its image."""
+    """An entry of `GET /containers/json`; `image` is the name to show for its image, `links` are what
+    it is called by containers that are linked to it."""
     record = container.record
     document: dict[str, Any] = {
         "Id": record.id,
-        "Names": [f"/{record.name}"],
+        "Names": sorted([f"/{record.name}", *links]),
         "Image": image,
         "ImageID": record.image_id,
         "Command": command(record.path, record.args),
