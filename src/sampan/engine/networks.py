@@ -24,6 +24,7 @@ from sampan.linux.nftables import NftError
 from sampan.network import inspect, parents
 from sampan.network.addressing import SubnetPlan
 from sampan.network.bridge import DISABLED
+from sampan.network.choosing import choosing_subnet
 from sampan.network.driver import Network, new_id
 from sampan.network.machine import Machine
 from sampan.network.on_parent import OnParent
@@ -95,6 +96,7 @@ class Networks:
         self._defaults = defaults or {}
         self._owner = seed
         self._opened_ns = time.time_ns()
+        self._creating = asyncio.Lock()
         self._entries: dict[str, Entry] = {}
         self._names: dict[str, str] = {}
         for network in networking.networks.values():
@@ -211,30 +213,34 @@ class Networks:
             raise Conflict(f"network with name {request.name} already exists")
         if request.config_only:
             return self._create_configuration(request), ""
-        machine = await asyncio.to_thread(_machine)
-        if request.name in self._names:
-            raise Conflict(f"network with name {request.name} already exists")
-        record = planned(request, self._pools, self._subnets(), machine.taken)
-        row = NetworkRow(new_id(), request.name, time.time_ns(), record)
-        network = self._made(row)
-        entry = Entry(row, network)
-        self._check_beside_others(network)
-        self._add(entry)  # its name and subnets are taken from here on
-        entry.removing = True  # not to be used yet
-        try:
-            await asyncio.to_thread(network.ensure, machine)
+        async with self._creating:
+            if request.name in self._names:
+                raise Conflict(f"network with name {request.name} already exists")
+            row, network = await asyncio.to_thread(self._make, request, self._subnets())
             try:
                 self._enter(network, row)
             except BaseException:
                 await asyncio.to_thread(network.remove)
                 raise
-        except BaseException:
-            self._forget(entry)
-            raise
-        entry.removing = False
+            entry = Entry(row, network)
+            self._add(entry)
         self._networking.add(network)
         self._emit("create", entry)
         return row.id, ""
+
+    def _make(
+        self, request: NetworkCreate, others: Sequence[IPv4Network | IPv6Network]
+    ) -> tuple[NetworkRow, UserBridge | OnParent]:
+        """Choose what the request leaves open and make the network in the kernel, while no other
+        engine of the machine does. Blocks."""
+        with choosing_subnet():
+            machine = _machine()
+            record = planned(request, self._pools, others, machine.taken)
+            row = NetworkRow(new_id(), request.name, time.time_ns(), record)
+            network = self._made(row)
+            self._check_beside_others(network)
+            network.ensure(machine)
+        return row, network
 
     def _enter(self, network: UserBridge | OnParent, row: NetworkRow) -> None:
         firewall = self._networking.bridge.firewall
@@ -267,7 +273,10 @@ class Networks:
             )
         used_by = next((e.name for e in self.all() if e.record.config_from == entry.name), "")
         if entry.record.config_only and used_by:
-            raise Forbidden(f'configuration network "{entry.name}" is in use by network {used_by}')
+            raise Forbidden(
+                f'error while removing network: configuration network "{entry.name}" is in use '
+                f"by network {used_by}"
+            )
         entry.removing = True  # nobody connects with it from here on
         network = entry.network
         if network is not None:
@@ -326,8 +335,11 @@ class Networks:
     def _add(self, entry: Entry) -> None:
         self._entries[entry.id] = entry
         self._names[entry.name] = entry.id
+        if entry.record.config_only:
+            self._networking.configurations.add(entry.name)
 
     def _forget(self, entry: Entry) -> None:
+        self._networking.configurations.discard(entry.name)
         self._entries.pop(entry.id, None)
         self._names.pop(entry.name, None)
 
@@ -373,14 +385,9 @@ class Networks:
         """A request completed by a configuration-only network."""
         assert request.config_from is not None
         name = request.config_from.network
-        try:
-            entry = self.get(name)
-        except NotFound:
-            raise NotFound(
-                f'failed to get configuration network "{name}": network not found'
-            ) from None
-        if not entry.record.config_only:
-            raise Forbidden(f'configuration source network "{name}" is not configuration only')
+        entry = self._entries.get(self._names.get(name, name))
+        if entry is None or not entry.record.config_only:
+            raise NotFound(f'configuration network "{name}" does not exist')
         return request.completed_by(entry.record)
 
     def _container_name(self, identity: str) -> str:

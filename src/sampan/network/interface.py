@@ -14,6 +14,7 @@ from sampan.errors import Conflict
 from sampan.linux import interfaces, netlink
 from sampan.network import ipam, pools
 from sampan.network.addressed import mac_of
+from sampan.network.choosing import choosing_subnet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,9 +67,10 @@ class BridgeInterface:
                 than the wished one and containers on it.
             Unavailable: no subnet is free.
         """
-        self.address = self._ensure()
-        if self._wishes.ipv6:
-            self.address6 = self._ensure6()
+        with choosing_subnet():
+            self.address = self._ensure()
+            if self._wishes.ipv6:
+                self.address6 = self._ensure6()
 
     def remove(self) -> None:
         """Delete the bridge if it is of our making."""
