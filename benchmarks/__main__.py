@@ -24,7 +24,7 @@ sys.path.insert(
     0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tests")
 )
 
-from benchmarks import goals, image_rows, life_rows, network_rows, rows
+from benchmarks import goals, image_rows, life_rows, network_rows, rows, traffic_rows
 from benchmarks.subjects import Subject, start_subjects
 from support.command import docker_clis
 
@@ -51,6 +51,7 @@ COMMAND_GOALS = {"run --rm --network none IMG true": 1.5, "ps": 1.3}
 ROUND_SHARE = {"many": 0.4, "logs": 0.6, "memory": 0, "used": 0}
 IMAGE_ROUND_SHARE = 1 / 3
 LIFE_ROUND_SHARE = 1 / 3
+TRAFFIC = "net-traffic"
 LIFE = {**life_rows.SCENARIOS, **network_rows.SCENARIOS}
 
 
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--engines", default="sampan,dockerd,podman,skopeo", help="which, in this order"
     )
-    known = ",".join((*rows.ROWS, *LIFE, *image_rows.SCENARIOS))
+    known = ",".join((*rows.ROWS, *LIFE, TRAFFIC, *image_rows.SCENARIOS))
     parser.add_argument("--rows", default=known, help=f"of {known}")
     parser.add_argument("--rounds", type=int, default=9, help="measurements of each row and engine")
     parser.add_argument("--at-once", default="1,8,32", help="how many starts at once (empty: none)")
@@ -84,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             parts += measure_life(subjects, options)
             while subjects:
                 subjects.pop().stop()
+        parts += measure_traffic(options, directory)
         parts += measure_images(options, directory)
         report = "\n\n".join(parts)
     finally:
@@ -133,6 +135,17 @@ def measure_life(subjects: list[Subject], options: argparse.Namespace) -> list[s
     figures = life_rows.measure(subjects, scenarios, rounds, progress)
     progress("")
     return [goals.table(figures, [s.name for s in subjects if s.engine is not None])]
+
+
+def measure_traffic(options: argparse.Namespace, directory: str) -> list[str]:
+    """The report about what goes through networks, if it is asked for."""
+    names = [name for name in options.engines.split(",") if name in traffic_rows.KINDS]
+    if TRAFFIC not in options.rows.split(",") or not names:
+        return []
+    engines, pair = traffic_rows.measure(names, options.rounds, f"{directory}/traffic", progress)
+    progress("")
+    bare = traffic_rows.BARE
+    return [goals.table(engines, names), goals.table(pair, [*names, bare], bare)]
 
 
 def measure_images(options: argparse.Namespace, directory: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Rows of a table and what each should come to: a figure of its own unit, and its goal.
 
-A goal is absolute (`at_most`, in the row's unit) or a share of dockerd's figure in the same run
+A goal is absolute (`at_most`, in the row's unit) or a share of dockerd's (or another's) figure in the same run
 (`share`), or a floor under that share (`at_least`, for throughput).
 """
 
@@ -56,15 +56,15 @@ def shown(value: float | None, unit: str) -> str:
     return f"{value:.2f} {unit}".rstrip()
 
 
-def table(figures: Collected, names: Sequence[str]) -> str:
-    """Medians, engine beside engine, with the goals."""
+def table(figures: Collected, names: Sequence[str], beside: str = "dockerd") -> str:
+    """Medians, engine beside engine, with the goals; shares are of the figure of `beside`."""
     lines = [
-        "| median | " + " | ".join(names) + " | sampan / dockerd | goal | |",
+        "| median | " + " | ".join(names) + f" | sampan / {beside} | goal | |",
         "|---|" + "---:|" * len(names) + "---:|---:|---|",
     ]
     for row, by_engine in figures.items():
         medians = {name: statistics.median(values) for name, values in by_engine.items() if values}
-        ours, theirs = medians.get("sampan"), medians.get("dockerd")
+        ours, theirs = medians.get("sampan"), medians.get(beside)
         ratio = f"{ours / theirs:.3f}" if ours is not None and theirs else ""
         met = {True: "met", False: "**not met**", None: ""}[row.met(ours, theirs)]
         cells = " | ".join(shown(medians.get(name), row.unit) for name in names)
