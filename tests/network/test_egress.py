@@ -20,7 +20,7 @@ from support.netns import NetworkNamespace
 from support.waiting import wait_for
 from support.world import HOST_ADDRESS, INTERNET_ADDRESS, World
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.vm]
 
 REFUSED = errno.ECONNREFUSED
 LIMIT_S = 10.0

@@ -126,6 +126,7 @@ def denied(engine: SampanEngine, identity: str) -> dict[tuple[str, int], int]:
     return {(each["Name"] or each["Address"], each["Port"]): each["Packets"] for each in found}
 
 
+@pytest.mark.vm
 def test_from_run_to_the_kernel(world: World, engine: SampanEngine) -> None:
     """In force from the first instruction on, changed while it runs, and over the daemon's death."""
     server = world.server(world.internet, INTERNET_ADDRESS)
@@ -174,6 +175,7 @@ def test_open_connections_end_when_forbidden(world: World, engine: SampanEngine)
             assert streams[1].recv(3) == b""
 
 
+@pytest.mark.vm
 def test_names(world: World, engine: SampanEngine, name_server: NameServer) -> None:
     """What is allowed by name is reached when it was looked up; other names do not leave the machine."""
     server = world.server(world.internet, INTERNET_ADDRESS)
@@ -240,6 +242,7 @@ def test_rules_that_others_flush_come_back(world: World, engine: SampanEngine) -
     assert not reaches(engine, identity, INTERNET_ADDRESS, server)
 
 
+@pytest.mark.vm
 def test_rates(world: World, engine: SampanEngine) -> None:
     """On the host's end of the interface, changed while it runs, gone with the container."""
     before = {link.name for link in interfaces.links()}

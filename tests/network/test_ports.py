@@ -80,6 +80,7 @@ def refused(where: NetworkNamespace, port: int) -> bool:
         return client.connect_ex((HOST_ADDRESS, port)) != 0
 
 
+@pytest.mark.vm
 def test_a_stream_and_its_port_outlive_the_daemon(world: World, engine: SampanEngine) -> None:
     """Killed in the middle of it, several times; afterwards the port is known, held and given back."""
     script = f"({ECHO}); {HELLO}"
@@ -233,12 +234,24 @@ def test_ports_of_a_running_container_change(world: World, engine: SampanEngine)
     assert hello_from(world.internet, 8081)
 
 
+@pytest.mark.parametrize("filtered", ["0", "1"], ids=["bridged", "bridged and filtered"])
+@pytest.mark.parametrize("live", [False, True], ids=["from its start", "while it runs"])
 def test_a_container_calls_itself_and_its_neighbour_by_the_hosts_address(
-    world: World, engine: SampanEngine
+    world: World, engine: SampanEngine, filtered: str, live: bool
 ) -> None:
     """Where frames between the bridge's ports pass the packet filter, and where not."""
-    call = f'until [ "$(nc {HOST_ADDRESS} 8080 </dev/null)" = hello ]; do :; done; touch /done'
-    identity = run_container(engine, {"80/tcp": 8080}, script=f"({call}) & {HELLO}")
+    try:
+        with open("/proc/sys/net/bridge/bridge-nf-call-iptables", "w") as setting:
+            setting.write(filtered)
+    except FileNotFoundError:
+        if filtered == "1":
+            pytest.skip("needs a kernel with br_netfilter")
+    call = f'until [ "$(nc -w 5 {HOST_ADDRESS} 8080 </dev/null)" = hello ]; do :; done; touch /done'
+    ports = {} if live else {"80/tcp": 8080}
+    identity = run_container(engine, ports, script=f"({call}) & {HELLO}")
+    if live:
+        change = {"PublishAdd": {"80/tcp": [{"HostPort": "8080"}]}}
+        assert engine.post(f"/containers/{identity}/update", change).status == 200
     neighbour = create(engine, {}, script=call)
     assert engine.post(f"/containers/{neighbour}/start").status == 204
     assert engine.post(f"/containers/{neighbour}/wait").json["StatusCode"] == 0
@@ -270,6 +283,7 @@ def test_ports_that_cannot_be(engine: SampanEngine) -> None:
     assert answer.status == 500 and "cannot assign requested address" in answer.json["message"]
 
 
+@pytest.mark.vm
 def test_the_clients_address(world: World, engine: SampanEngine) -> None:
     """The container's own view: netstat shows the client of the internet."""
     script = "nc -l -p 80 -e sh -c 'netstat -tn | grep :80'"

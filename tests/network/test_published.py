@@ -17,7 +17,7 @@ from sampan.network.published_tables import Forward
 from support.netns import NetworkNamespace, listen, reach, wait_for
 from support.world import HOST_ADDRESS, INTERNET_ADDRESS, World
 
-pytestmark = [pytest.mark.root]
+pytestmark = [pytest.mark.root, pytest.mark.vm]
 
 HOST_ADDRESS6 = "2001:db8::2"
 INTERNET_ADDRESS6 = "2001:db8::1"
@@ -93,7 +93,6 @@ def drop_at_host(world: World, port: int = 8080) -> None:
     world.run("nft", f'add rule inet admin input iifname "wan0" tcp dport {port} drop')
 
 
-@pytest.mark.vm
 @pytest.mark.parametrize("respectful", [True, False], ids=["behind the firewall", "past it"])
 def test_the_server_sees_the_client(
     world: World, web: Published, rules: Rules, respectful: bool
@@ -108,7 +107,6 @@ def test_the_server_sees_the_client(
     assert web.seen_from(world.host, "127.0.0.1") == web.gateway
 
 
-@pytest.mark.vm
 def test_the_hosts_rules_for_incoming_packets_count(
     world: World, web: Published, rules: Rules
 ) -> None:
@@ -357,7 +355,6 @@ def test_a_thousand_ports(world: World, web: Published, rules: Rules) -> None:
         web.seen_from(world.internet, port=10_500)
 
 
-@pytest.mark.vm
 @pytest.mark.parametrize("respectful", [True, False], ids=["behind the firewall", "past it"])
 @pytest.mark.parametrize("host_address", ["", "::1"])
 @pytest.mark.parametrize("live", [False, True], ids=["with the rules", "to the rules"])

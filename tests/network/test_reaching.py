@@ -119,6 +119,7 @@ def test_without_masquerading_the_own_address_is_seen(world: World, bridge: Make
     assert reach(outside, container) == address_of(network, "c")
 
 
+@pytest.mark.vm
 @pytest.mark.parametrize("iptables", ["iptables-nft", "iptables-legacy"])
 def test_beside_a_forward_chain_that_drops(world: World, bridge: MakeBridge, iptables: str) -> None:
     """As dockerd and ufw leave it; our rules are there once, and gone after removal."""

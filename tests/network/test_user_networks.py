@@ -20,6 +20,7 @@ from support.world import World
 needs_root = pytest.mark.root
 
 
+@pytest.mark.vm
 @needs_root
 def test_what_the_kernel_lost_is_put_back(world: World, engine: SampanEngine) -> None:
     """Bridge and cables deleted while no daemon runs; addresses and reach are as before."""
@@ -51,6 +52,7 @@ def test_what_the_kernel_lost_is_put_back(world: World, engine: SampanEngine) ->
     assert bridge not in world.run("nft", "list", "ruleset")
 
 
+@pytest.mark.vm
 @needs_root
 def test_more_containers_than_a_bridge_has_ports(
     world: World, monkeypatch: pytest.MonkeyPatch

@@ -10,6 +10,7 @@ from support.engines import IMAGE, Engine
 pytestmark = pytest.mark.usefixtures("only_sampan")
 
 
+@pytest.mark.vm
 def test_image_in_a_container(target: Engine, newest_docker: DockerCLI, unused_name: str) -> None:
     """Read-only, whole or a place in it, also over a restart; the image stays while it is mounted."""
     layer = target.post("/containers/create", {"Image": IMAGE, "Cmd": ["sh", "-c", "mkdir /d; echo text > /d/f"]}).json["Id"]  # fmt: skip

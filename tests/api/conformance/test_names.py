@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -45,6 +46,7 @@ def resolv_conf(docker: DockerCLI, name: str) -> str:
     return docker("exec", name, "cat", "/etc/resolv.conf").out
 
 
+@pytest.mark.vm
 def test_names(docker: DockerCLI) -> None:
     """Its name, aliases, short ID and host name; in any case, also with the network's name."""
     web = start(docker, "Web", "--network-alias", "www", "--hostname", "hosty")
@@ -154,3 +156,18 @@ def test_a_name_server_of_ones_own(docker: DockerCLI) -> None:
     wait_for(lambda: docker(*ask, check=False).out == "hello\n", "its own server")
     assert lookup(docker, "asking", asking="own") == [address(docker, "asking")]
     assert lookup(docker, "own", asking="own") == [own]
+
+
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+def test_under_other_runtimes(target: Engine, docker: DockerCLI, runtime: str) -> None:
+    """Found, and finding others from the first moment on, whoever starts the process."""
+    if shutil.which(runtime) is None or (target.name == "dockerd" and runtime != "runc"):
+        pytest.skip(f"needs the command {runtime}")
+    web = start(docker, "web", "--runtime", runtime)
+    script = "busybox nslookup web && exec busybox nslookup first"
+    out = docker(
+        "run", "--name", "first", "--runtime", runtime, "--network", NETWORK, IMAGE, "sh", "-c", script
+    ).out  # fmt: skip
+    assert f"Address: {web}" in out
+    start(docker, "asking")
+    assert lookup(docker, "web", asking="asking") == [web]

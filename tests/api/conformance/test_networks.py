@@ -104,6 +104,7 @@ def test_a_network_in_use_stays(docker: DockerCLI, target: Engine, unused_name: 
     assert refused.code == 1 and "not found" in refused.err
 
 
+@pytest.mark.vm
 def test_connect_and_disconnect_while_it_runs(
     docker: DockerCLI, target: Engine, unused_name: str, subnet: str
 ) -> None:
@@ -162,6 +163,7 @@ def test_networks_are_kept_apart(docker: DockerCLI, target: Engine, unused_name:
         assert lost.code == 1 and "100% packet loss" in lost.out
 
 
+@pytest.mark.vm
 def test_static_addresses(docker: DockerCLI, unused_name: str, subnet: str) -> None:
     automatic, named = f"u{unused_name}", f"n{unused_name}"
     docker("network", "create", automatic)

@@ -11,6 +11,8 @@ from support.engines import IMAGE, Engine, SampanEngine
 from support.http import Answer
 from support.waiting import wait_for
 
+pytestmark = pytest.mark.vm
+
 
 def both_hierarchies_have_controllers() -> bool:
     try:
