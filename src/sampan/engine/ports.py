@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from sampan.engine.container import BoundPort, Container
 from sampan.engine.port_wishes import PortWish, port_wishes
 from sampan.errors import InvalidArgument, RuntimeFailure, SampanError
+from sampan.linux.netlink import let_turn_back
 from sampan.linux.nftables import NftError
+from sampan.linux.rtnetlink import transact
 from sampan.network.ports import HeldPort, HostPorts
 from sampan.network.published import PublishedRules, bridged_packets_are_filtered
 from sampan.network.published_tables import Forward
@@ -132,6 +134,8 @@ class Ports:
         place.forwards += forwards
         container.record.ports = [*kept, *bound]
         self._places[container.id] = place
+        if place.held:
+            self._let_turn_back(container, place)
 
     # Inside
 
@@ -150,10 +154,25 @@ class Ports:
         wishes = port_wishes(container.config, container.host_config)
         place.held, place.forwards, container.record.ports = self._take(container, place, wishes)
         self._places[container.id] = place
-        if bridged_packets_are_filtered():
-            for network, attachment in self._networking.attachments(container):
-                if network is place.network and attachment.endpoint is not None:
-                    attachment.endpoint.hairpin = True
+        self._let_turn_back(container, place)
+
+    def _let_turn_back(self, container: Container, place: _Place) -> None:
+        """Let the container call itself by the host's address, where the kernel asks the packet filter
+        about frames between ports of a bridge."""
+        if not bridged_packets_are_filtered():
+            return
+        for network, attachment in self._networking.attachments(container):
+            end = attachment.endpoint
+            if network is not place.network or end is None or end.hairpin:
+                continue
+            end.hairpin = True
+            if container.state.running:
+                try:
+                    transact([let_turn_back(end.host_name)])
+                except OSError as error:
+                    log.warning(
+                        "container %s: interface %s: %s", container.id, end.host_name, error
+                    )
 
     def _target(self, container: Container) -> tuple[Network, str, str] | None:
         """The network of the default route, and the container's addresses in it."""

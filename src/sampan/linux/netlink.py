@@ -304,8 +304,13 @@ def _port_flags(endpoint: VethEndpoint) -> list[Request]:
     name = endpoint.host_name
     requests = [isolate(name)] if endpoint.isolated else []
     if endpoint.hairpin:
-        requests.append(_port_flag(name, IFLA_BRPORT_MODE, f"set hairpin mode of {name}"))
+        requests.append(let_turn_back(name))
     return requests
+
+
+def let_turn_back(name: str) -> Request:
+    """Set the bridge's port to hairpin mode: frames may leave where they came in."""
+    return _port_flag(name, IFLA_BRPORT_MODE, f"set hairpin mode of {name}")
 
 
 def _port_flag(name: str, flag: int, what: str) -> Request:
