@@ -485,3 +485,26 @@ def crc32c(data: bytes) -> int:
         for _ in range(8):
             value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
     return value ^ 0xFFFFFFFF
+
+
+def test_two_engines(world: World, web: Published, rules: Rules) -> None:
+    """Each has tables and a loop of its own; what becomes of the one is nothing to the other."""
+    with six_server(world, web) as six, world.host.entered():
+        published, other = rules(), PublishedRules("sampan-other", respect_firewall=True)
+        other.open([])
+        published.add([web.forward(8080), Forward("tcp", "::1", 8080, CONTAINER_ADDRESS6, 80)])
+        other.add([web.forward(8081), Forward("tcp", "::1", 8081, CONTAINER_ADDRESS6, 80)])
+        assert other.loop != published.loop
+        for port in (8080, 8081):
+            assert web.seen_from(world.internet, port=port) == INTERNET_ADDRESS
+            assert reach(six, world.host, 30, at=("::1", port)).startswith("fd")
+        world.run("nft", "flush", "ruleset")
+        assert (published.intact(), other.intact()) == (False, False)
+        published.install()
+        other.install()
+        other.remove()
+        assert published.intact()
+        assert web.seen_from(world.internet) == INTERNET_ADDRESS
+        assert reach(six, world.host, 30, at=("::1", 8080)).startswith("fd")
+        with pytest.raises(ConnectionRefusedError):
+            reach(six, world.host, 30, at=("::1", 8081))
