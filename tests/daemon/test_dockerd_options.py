@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sampan.daemon import dockerd_options, options
+from sampan.daemon import command_line, dockerd_options
 from sampan.daemon.options import Options, parse
 from sampan.engine.preset import Preset
 from sampan.errors import InvalidArgument
@@ -39,13 +39,17 @@ def test_all_of_dockerds_flags_are_known() -> None:
         pytest.skip("needs dockerd")
     text = subprocess.run(["dockerd", "--help"], capture_output=True, text=True, check=True).stdout
     flags = set(re.findall(r"^ +(?:-\w, )?--([a-z0-9-]+)", text, flags=re.MULTILINE))
-    known = {*options._KINDS, "config-file", "help", "version", "validate"}
+    known = {*command_line.KINDS, "config-file", "help", "version", "validate"}
     assert flags - known == set()
     assert len(flags) > 60
 
 
 def test_no_option_is_in_two_tables() -> None:
-    tables = [set(dockerd_options.OPTIONS), set(dockerd_options.NO_DIFFERENCE), set(options._HELP)]
+    tables = [
+        set(dockerd_options.OPTIONS),
+        set(dockerd_options.NO_DIFFERENCE),
+        set(command_line.HELP),
+    ]
     for table in tables:
         assert all(table.isdisjoint(other) for other in tables if other is not table)
 

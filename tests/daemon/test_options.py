@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from sampan.daemon.options import Options, changed, parse, parse_ulimit
+from sampan.daemon.options import Options, changed, parse
+from sampan.daemon.quantities import parse_ulimit
 from sampan.errors import InvalidArgument
 from sampan.network.bridge_wishes import BridgeWishes
 from sampan.state.events import Limits

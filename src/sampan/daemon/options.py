@@ -5,16 +5,23 @@ An option stands in one of the two, never in both: then nobody has to know which
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, NoReturn
+from typing import Any
 
-import sampan
 from sampan.daemon import dockerd_options, network_options, preset_options
+from sampan.daemon.command_line import (
+    CONFIG_FILE,
+    DATA_ROOT,
+    EXEC_ROOT,
+    KINDS,
+    LOG_LEVELS,
+    SHUTDOWN_TIMEOUT_S,
+    parser,
+)
+from sampan.daemon.quantities import parse_age, parse_size, parse_ulimit
 from sampan.engine.options import HISTORY_BYTES, HISTORY_LINES, EngineOptions
 from sampan.engine.preset import Preset
 from sampan.errors import InvalidArgument
@@ -27,21 +34,16 @@ from sampan.network.bridge_wishes import BridgeWishes
 from sampan.network.pools import Pool
 from sampan.state.events import Limits
 
-DEFAULT_CONFIG_FILE = "/etc/sampan/daemon.json"
-DEFAULT_DATA_ROOT = "/var/lib/sampan"
-DEFAULT_EXEC_ROOT = "/run/sampan"
+DEFAULT_CONFIG_FILE = CONFIG_FILE
 # Option → dockerd's word for it where it is refused.
 REGISTRY_NUMBERS = {
     "max-concurrent-downloads": "concurrent downloads",
     "max-concurrent-uploads": "concurrent uploads",
     "max-download-attempts": "download attempts",
 }
-# How long requests under way may take when the daemon ends.
-SHUTDOWN_TIMEOUT_S = 2
 PROXIES = ("http-proxy", "https-proxy", "no-proxy")
 SMALLEST_EVENT_LOG_BYTES = 64 << 10
 MOST_HISTORY_LINES = 1000
-LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 # Options that may be given several times are plural in the file, as in dockerd's.
 FILE_NAMES = {
@@ -70,8 +72,8 @@ class Options:
     """What the daemon was told. `ulimits` are (name, soft, hard)."""
 
     hosts: tuple[str, ...] = ()
-    data_root: str = DEFAULT_DATA_ROOT
-    exec_root: str = DEFAULT_EXEC_ROOT
+    data_root: str = DATA_ROOT
+    exec_root: str = EXEC_ROOT
     debug: bool = False
     log_level: str = "info"
     group: str = ""
@@ -146,7 +148,7 @@ def parse(arguments: Sequence[str], *, program: str = "sampand") -> Options:
     Raises:
         InvalidArgument: an unknown option or a value that cannot be meant; one line for the user.
     """
-    given = vars(_parser(program).parse_args(list(arguments)))
+    given = vars(parser(program).parse_args(list(arguments)))
     path = given.pop("config-file", None)
     validate = given.pop("validate", False)
     from_file = read_file(path or DEFAULT_CONFIG_FILE, needed=path is not None)
@@ -184,16 +186,14 @@ def read_file(path: str, *, needed: bool) -> dict[str, Any]:
 
 def _known(value: dict[str, Any], path: str) -> dict[str, Any]:
     value = _without_proxies(value, path)
-    names = {FILE_NAMES.get(name, name): name for name in _KINDS}
+    names = {FILE_NAMES.get(name, name): name for name in KINDS}
     unknown = sorted(set(value) - set(names))
     if unknown:
         raise InvalidArgument(
             f"{path}: the following directives don't match any configuration option: "
             f"{', '.join(unknown)}"
         )
-    return {
-        names[key]: _of_kind(key, item, _KINDS[names[key]], path) for key, item in value.items()
-    }
+    return {names[key]: _of_kind(key, item, KINDS[names[key]], path) for key, item in value.items()}
 
 
 def _without_proxies(value: dict[str, Any], path: str) -> dict[str, Any]:
@@ -276,8 +276,8 @@ def _checked(values: dict[str, Any], *, config_file: str, validate: bool) -> Opt
         network_defaults=network_options.network_defaults(values),
         host_gateway=network_options.address(values, "host-gateway-ip"),
         log_level=level,
-        data_root=_absolute(values.get("data-root", DEFAULT_DATA_ROOT)),
-        exec_root=_absolute(values.get("exec-root", DEFAULT_EXEC_ROOT)),
+        data_root=_absolute(values.get("data-root", DATA_ROOT)),
+        exec_root=_absolute(values.get("exec-root", EXEC_ROOT)),
         hosts=tuple(values.get("host", ())),
         labels=tuple(_label(text) for text in values.get("label", ())),
         disk_budget_bytes=parse_size(values.get("disk-budget", "0")),
@@ -343,212 +343,6 @@ def _label(text: str) -> str:
     if "=" not in text:
         raise InvalidArgument(f"bad attribute format: {text}")
     return text
-
-
-def parse_ulimit(text: str) -> tuple[str, int, int]:
-    """`nofile=1024:2048` or `nofile=1024`; -1 is unlimited.
-
-    Raises:
-        InvalidArgument: it is no such limit, or the soft one is above the hard one.
-    """
-    name, equals, limits = text.partition("=")
-    soft, colon, hard = limits.partition(":")
-    try:
-        pair = int(soft), int(hard if colon else soft)
-    except ValueError:
-        raise InvalidArgument(f"invalid ulimit argument: {text}") from None
-    if not name or not equals:
-        raise InvalidArgument(f"invalid ulimit argument: {text}")
-    if pair[1] != -1 and (pair[0] == -1 or pair[0] > pair[1]):
-        raise InvalidArgument(
-            f"ulimit soft limit must be less than or equal to hard limit: {pair[0]} > {pair[1]}"
-        )
-    return (name, *pair)
-
-
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([kmgtp]?)(i?)b?", re.IGNORECASE)
-_PREFIXES = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
-
-
-def parse_size(text: str, option: str = "disk-budget") -> int:
-    """Bytes of `20GB` (decimal, as `system df` shows sizes), `20GiB` or plain `20000000000`.
-
-    Raises:
-        InvalidArgument: it is no size.
-    """
-    match = _SIZE.fullmatch(text.strip())
-    if match is None or (match[3] and not match[2]):
-        raise InvalidArgument(
-            f"invalid value for --{option}: {text}", hint="give a size like 20GB or 18GiB"
-        )
-    unit: int = (1024 if match[3] else 1000) ** _PREFIXES[match[2].lower()]
-    return round(float(match[1]) * unit)
-
-
-_AGE = re.compile(r"(\d{1,6})([smhdw])")
-_AGE_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-
-
-def parse_age(text: str, option: str) -> float:
-    """Seconds of `30d`, `12h`, `2w`.
-
-    Raises:
-        InvalidArgument: it is no age, or none at all.
-    """
-    match = _AGE.fullmatch(text.strip())
-    if match is None or not int(match[1]):
-        raise InvalidArgument(
-            f"invalid value for --{option}: {text}", hint="give an age like 30d or 12h"
-        )
-    return float(int(match[1]) * _AGE_S[match[2]])
-
-
-# The command line
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse that raises instead of printing its usage over the one line that matters."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InvalidArgument(message, hint=f"see '{self.prog} --help'")
-
-
-def _truth(text: str) -> bool:
-    """Go's strconv.ParseBool, for `--debug=false`."""
-    if text in ("1", "t", "T", "true", "TRUE", "True"):
-        return True
-    if text in ("0", "f", "F", "false", "FALSE", "False"):
-        return False
-    raise argparse.ArgumentTypeError(f"invalid boolean: {text}")
-
-
-# Option → the kind of its value.
-_KINDS: dict[str, type] = {
-    "bridge": str,
-    "cgroup-parent": str,
-    "data-root": str,
-    "debug": bool,
-    "default-ulimit": list,
-    "disk-budget": str,
-    "events-max-age": str,
-    "events-max-size": str,
-    "exec-root": str,
-    "firewall-table": str,
-    "group": str,
-    "http-proxy": str,
-    "https-proxy": str,
-    "history-lines": int,
-    "history-max-age": str,
-    "history-max-size": str,
-    "host": list,
-    "init": bool,
-    "insecure-registry": list,
-    "label": list,
-    "log-level": str,
-    "max-concurrent-downloads": int,
-    "max-concurrent-uploads": int,
-    "max-download-attempts": int,
-    "no-proxy": str,
-    "oom-score-adjust": int,
-    "pidfile": str,
-    "registry-mirror": list,
-    "respect-host-firewall": bool,
-    "shutdown-timeout": int,
-    "trace-start": bool,
-    **preset_options.KINDS,
-    **network_options.KINDS,
-    **{name: option.kind for name, option in dockerd_options.OPTIONS.items()},
-    **dockerd_options.NO_DIFFERENCE,
-}
-_SHORT = {
-    "bridge": "-b",
-    "debug": "-D",
-    "group": "-G",
-    "host": "-H",
-    "log-level": "-l",
-    "pidfile": "-p",
-}
-_HELP = {
-    **preset_options.HELP,
-    **network_options.HELP,
-    "http-proxy": "Proxy that registries are reached by over HTTP",
-    "https-proxy": "Proxy that registries are reached by over HTTPS",
-    "no-proxy": "Hosts that are reached without a proxy",
-    "oom-score-adjust": "oom_score_adj of the daemon itself, not of containers",
-    "shutdown-timeout": f"Seconds that requests under way may take at the daemon's end (default {SHUTDOWN_TIMEOUT_S}, -1: any)",
-    "bridge": "Bridge of the default network",
-    "cgroup-parent": "Cgroup that holds those of all containers",
-    "data-root": f"Root directory of persistent state (default {DEFAULT_DATA_ROOT})",
-    "debug": "Enable debug mode",
-    "default-ulimit": "Default ulimits for containers",
-    "disk-budget": "What images may take on the disk, like 20GB; the least recently used go first",
-    "events-max-age": "How long events are kept, like 30d or 12h (default 30d)",
-    "events-max-size": "What kept events may take on the disk, like 64MiB (the default)",
-    "exec-root": f"Root directory of run-time state (default {DEFAULT_EXEC_ROOT})",
-    "firewall-table": "Name of the engine's own nftables table",
-    "group": "Group of the unix sockets (default docker or sampan, where there is one)",
-    "history-lines": f"Last lines of output kept of a container that ended (default {HISTORY_LINES})",
-    "history-max-age": "How long it is kept how containers ended, like 30d or 12h (default 30d)",
-    "history-max-size": "What that may take in the database, like 16MiB (the default)",
-    "host": "Daemon sockets to listen on: unix:///path or tcp://address:port",
-    "init": "Run an init inside of every container to forward signals and reap processes",
-    "insecure-registry": "Do not verify the certificates of this registry (host[:port] or CIDR), and use HTTP if need be",
-    "label": "Set key=value labels of the daemon",
-    "log-level": f"Set the logging level ({', '.join(LOG_LEVELS)})",
-    "max-concurrent-downloads": "Layers downloaded at once (default 3)",
-    "max-concurrent-uploads": "Layers uploaded at once (default 5)",
-    "max-download-attempts": "Tries of a layer's download (default 5)",
-    "pidfile": "Path of the PID file (default sampand.pid in the exec root)",
-    "respect-host-firewall": "Published ports are behind the host's own rules for incoming packets (default true)",
-    "registry-mirror": "Ask this mirror (URL) before Docker Hub",
-    "trace-start": "Log where the time of each container start goes",
-}
-
-
-def _parser(program: str) -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog=program,
-        description="A Docker-compatible container engine",
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--config-file",
-        dest="config-file",
-        metavar="FILE",
-        help=f"Daemon configuration file (default {DEFAULT_CONFIG_FILE})",
-    )
-    for name, kind in sorted(_KINDS.items()):
-        flags = [_SHORT[name], f"--{name}"] if name in _SHORT else [f"--{name}"]
-        if kind is bool:
-            parser.add_argument(
-                *flags,
-                dest=name,
-                nargs="?",
-                const=True,
-                type=_truth,
-                help=_HELP.get(name, argparse.SUPPRESS),
-                metavar="",
-            )
-        elif kind in (list, dict):
-            parser.add_argument(
-                *flags,
-                dest=name,
-                action="append",
-                help=_HELP.get(name, argparse.SUPPRESS),
-                metavar="X",
-            )
-        else:
-            parser.add_argument(
-                *flags, dest=name, type=kind, help=_HELP.get(name, argparse.SUPPRESS), metavar="X"
-            )
-    parser.add_argument(
-        "--validate", action="store_true", help="Validate the daemon configuration and exit"
-    )
-    parser.add_argument(
-        "-v", "--version", action="version", version=f"Sampan version {sampan.__version__}"
-    )
-    return parser
 
 
 def changed(old: Options, new: Options) -> list[str]:
