@@ -1,8 +1,8 @@
 """`network connect` and `disconnect`: a container's networks changed, also while it runs.
 
-The database is written before an interface is made and after it is taken away: a daemon that is killed
-between the two leaves a container that is in the network by the database, and the next one makes
-what is missing (`put_back`).
+The database is written before an interface is made and after it is taken away, and says meanwhile that the
+container's interfaces are being changed: the daemon that follows one that was killed between the two
+makes them what they have to be (`put_back`).
 """
 
 from __future__ import annotations
@@ -131,7 +131,11 @@ class Connections:
 
     async def put_back(self, containers: Iterable[Container]) -> None:
         """Make what running containers have lost: interfaces, and their places on the bridges."""
+        containers = list(containers)
         missing = await asyncio.to_thread(_lost, self._of(containers))
+        for container in containers:
+            if container.record.replugging:
+                missing += await self._unfinished(container)
         for container, attachment in missing:
             log.warning(
                 "container %s: putting back its interface in network %s",
@@ -142,8 +146,32 @@ class Connections:
             try:
                 await self._in(container, plugging.plug, attachment.endpoint)
                 await self._route(container)
+                network_files.add_address(container, attachment)
             except SampanError as error:
                 log.error("container %s: %s", container.id, error.message)
+
+    async def _unfinished(self, container: Container) -> list[tuple[Container, Attachment]]:
+        """The places of a container whose interfaces a former daemon was changing that are not as they
+        have to be; what there is of them is gone then, and its default routes are right."""
+        found = []
+        try:
+            if container.state.running:
+                for _, attachment in self._networking.attachments(container):
+                    end = attachment.endpoint
+                    if end is None:
+                        continue
+                    if await self._in(container, plugging.is_plugged, end):
+                        network_files.add_address(container, attachment)
+                        continue
+                    await self._in(container, plugging.unplug, end.name, end.host_name)
+                    found.append((container, attachment))
+                if not found:
+                    await self._route(container)
+        except SampanError as error:
+            log.error("container %s: %s", container.id, error.message)
+        container.record.replugging = False
+        self._registry.save(container)
+        return found
 
     def _of(self, containers: Iterable[Container]) -> list[tuple[Container, Attachment]]:
         """The places of containers on bridges that this engine knows the ports of."""
@@ -185,13 +213,17 @@ class Connections:
             name_interfaces(container, [(network, attachment)], used)
             choose_routes(container, [*before, (network, attachment)])
             record.endpoints[network.name] = noted(attachment)
+            record.replugging = True
             self._registry.write(container)
             networking.tell_attached(container, network, attachment)
             if attachment.endpoint is not None:
                 await self._in(container, plugging.plug, attachment.endpoint)
                 await self._route(container)
                 network_files.add_address(container, attachment)
+            record.replugging = False
+            self._registry.save(container)
         except BaseException:
+            record.replugging = False  # written with the undoing
             if networking.is_in(container, network):
                 networking.release(container, network, attachment)
             choose_routes(container, networking.attachments(container))
@@ -202,6 +234,8 @@ class Connections:
         if attachment is not None:
             end = attachment.endpoint
             if end is not None and container.state.running:
+                container.record.replugging = True
+                self._registry.write(container)
                 await self._in(container, plugging.unplug, end.name, end.host_name)
                 network_files.remove_address(container, attachment)
             if network.attachment(container.id) is attachment:  # it may have ended meanwhile
@@ -213,6 +247,9 @@ class Connections:
         self._registry.write(container)
         if attachment is not None and attachment.endpoint is not None and container.state.running:
             await self._route(container)
+        if container.record.replugging:
+            container.record.replugging = False
+            self._registry.save(container)
 
     async def _route(self, container: Container) -> None:
         """Set the default routes anew, and say so."""

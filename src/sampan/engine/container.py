@@ -167,6 +167,7 @@ class Record(msgspec.Struct, kw_only=True):
 
     `deadline` is when its `terms` end it. `unhealthy_restarts` counts restarts in a row because it was
     unhealthy; `recycled`: it is being stopped for one, and starts again whatever its restart policy is.
+    `replugging`: its interfaces are being changed while it runs.
     A field that is added gets a default, so that rows of older versions still load.
     """
 
@@ -194,6 +195,7 @@ class Record(msgspec.Struct, kw_only=True):
     deadline: Deadline | None = None
     unhealthy_restarts: int = 0
     recycled: bool = False
+    replugging: bool = False
 
 
 class WaitResult(msgspec.Struct, kw_only=True):

@@ -17,13 +17,13 @@ log = logging.getLogger(__name__)
 
 
 def add_address(container: Container, attachment: Attachment) -> None:
-    """Add the container's lines for its addresses in a network."""
+    """Add the container's lines for its addresses in a network, but for those that are there."""
     lines = [
         files.own_line(container.record.hostname, container.config.domainname, address)
         for address in (attachment.address, attachment.address6)
         if address
     ]
-    _change(container, lambda text: text + "".join(lines))
+    _change(container, lambda text: text + "".join(line for line in lines if line not in text))
 
 
 def remove_address(container: Container, attachment: Attachment) -> None:

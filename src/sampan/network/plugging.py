@@ -49,6 +49,27 @@ def plug(pidfd: int, endpoint: VethEndpoint) -> None:
         raise _failure(error) from error
 
 
+def is_plugged(pidfd: int, endpoint: VethEndpoint) -> bool:
+    """Whether the container has the interface, up and with its addresses.
+
+    Raises:
+        RuntimeFailure: stage `network`.
+        Conflict: the container has ended.
+    """
+
+    def look() -> bool:
+        link = next((link for link in interfaces.links() if link.name == endpoint.name), None)
+        if link is None or not link.up:
+            return False
+        there = {text for index, text in interfaces.addresses() if index == link.index}
+        return there.issuperset(endpoint.addresses)
+
+    try:
+        return within(pidfd, look)
+    except OSError as error:
+        raise _failure(error) from error
+
+
 def unplug(pidfd: int, interface: str, host_name: str) -> None:
     """Take the interface away; nothing happens where it is gone.
 
@@ -73,18 +94,6 @@ def route(pidfd: int, ends: Sequence[VethEndpoint]) -> None:
     """
     try:
         within(pidfd, lambda: _route(ends))
-    except OSError as error:
-        raise _failure(error) from error
-
-
-def present(pidfd: int) -> set[str]:
-    """The names of the interfaces that the container has.
-
-    Raises:
-        Conflict: it has ended.
-    """
-    try:
-        return within(pidfd, lambda: {link.name for link in interfaces.links()})
     except OSError as error:
         raise _failure(error) from error
 
