@@ -270,8 +270,10 @@ def test_the_end_of_a_container_frees_its_network_namespace(
     assert resolver.descriptors() > before
     sock = ending.socket(socket.SOCK_STREAM)
     sock.connect(AT)
+    assert resolver.ask("ping")["served"] == ["e"]
     ending.end()
     wait_until_gone(resolver, before)
+    assert resolver.ask("ping")["served"] == []
 
 
 def test_sockets_are_made_where_there_are_none(resolver: ResolverProcess, container: Make) -> None:

@@ -14,7 +14,7 @@ own socket, and each gets its turn.
       serve(…) [pidfd]  ------------------------->  sockets are kept, or made in its network namespace
       end  -------------------------------------->
       refused(seq, container), ping(seq)  ------->
-      answer(seq, …)  <---------------------------
+      answer(seq, …)  <---------------------------  to ping: who is served
 
 Messages are JSON over SOCK_SEQPACKET; names that are not known are ignored. A container's sockets are
 closed when its process ends, which its pidfd tells: open ones would keep its network namespace.
@@ -161,6 +161,8 @@ class Resolver:
             served = self._served.get(message["container"])
             gate = served.gate if served is not None else None
             answer["refused"] = gate.refused() if gate is not None else []
+        else:
+            answer["served"] = sorted(self._served.keys() | self._described.keys())
         assert self._daemon is not None
         try:
             seqpacket.send(self._daemon, jsontext.encode(answer).encode())
