@@ -508,3 +508,34 @@ def test_two_engines(world: World, web: Published, rules: Rules) -> None:
         assert reach(six, world.host, 30, at=("::1", 8080)).startswith("fd")
         with pytest.raises(ConnectionRefusedError):
             reach(six, world.host, 30, at=("::1", 8081))
+
+
+@pytest.mark.parametrize(
+    ("respectful", "check", "passes"),
+    [(True, "iif", False), (True, "", True), (False, "iif", True)],
+    ids=["strict", "loose", "strict, past the firewall"],
+)
+def test_filtering_of_ipv6_sources(
+    world: World, web: Published, rules: Rules, respectful: bool, check: str, passes: bool
+) -> None:
+    """firewalld's rule for the reverse path: what comes in by the loop is not routed there."""
+    key = "saddr . mark . iif" if check else "saddr . mark"
+    world.run("nft", "add table inet firewalld")
+    world.run(
+        "nft",
+        "add chain inet firewalld filter_PREROUTING "
+        "{ type filter hook prerouting priority filter + 10; }",
+    )
+    world.run(
+        "nft",
+        f"add rule inet firewalld filter_PREROUTING meta nfproto ipv6 fib {key} oif missing drop",
+    )
+    with six_server(world, web) as server, world.host.entered():
+        rules(respect_firewall=respectful).add([Forward("tcp", "", 8080, CONTAINER_ADDRESS6, 80)])
+        assert reach(server, world.host, 30, at=("::1", 8080)).startswith("fd")
+        if passes:
+            seen = reach(server, world.internet, 30, at=(HOST_ADDRESS6, 8080))
+            assert seen == INTERNET_ADDRESS6
+        else:
+            with pytest.raises(TimeoutError):
+                reach(server, world.internet, DROPPED_S, at=(HOST_ADDRESS6, 8080))
