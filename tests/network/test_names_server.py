@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import random
 import socket
+import struct
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from sampan.network.names import messages
+from sampan.network.names.connection import OUTSTANDING_MAX
 from sampan.network.names.messages import AAAA, PTR, REFUSED, SERVFAIL
 from support.netns import NetworkNamespace
 from support.resolver import (
@@ -25,6 +27,7 @@ from support.resolver import (
     send_framed,
     wait_until_gone,
 )
+from support.waiting import wait_for
 
 pytestmark = [pytest.mark.root]
 
@@ -258,6 +261,28 @@ def test_a_flood_from_one_leaves_the_others_served(
     assert other.ask("x", tcp=True).addresses == ["10.0.0.1"]
     resolver.settle()
     assert resolver.descriptors() <= before + 256 + 64 + 2
+
+
+def test_a_connection_that_is_broken_off_is_let_go_of(
+    resolver: ResolverProcess, container: Make, upstream: Upstream
+) -> None:
+    """Also while as many questions are under way as it may have, and nothing more is read from it."""
+    asking = container("a")
+    resolver.serve(asking)
+    before = resolver.descriptors()
+    breaking = asking.socket(socket.SOCK_STREAM)
+    breaking.connect(AT)
+    for number in range(OUTSTANDING_MAX):
+        send_framed(breaking, make_query(f"n{number}.example.org"))
+    wait_for(
+        lambda: resolver.descriptors() == before + 1 + OUTSTANDING_MAX,
+        "the questions to be under way",
+    )
+    breaking.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    breaking.close()
+    resolver.settle()
+    resolver.settle()  # behind it what was ready before has been dealt with
+    assert resolver.descriptors() <= before + OUTSTANDING_MAX
 
 
 def test_the_end_of_a_container_frees_its_network_namespace(

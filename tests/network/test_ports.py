@@ -272,6 +272,8 @@ def test_ports_that_cannot_be(engine: SampanEngine) -> None:
         ("80/tcp", {"HostIp": "", "HostPort": "80000"}, "invalid port specification"),
         ("80/icmp", {"HostIp": "", "HostPort": "80"}, "invalid port specification"),
         ("0/tcp", {"HostIp": "", "HostPort": "80"}, "invalid port specification"),
+        ("80/tcp", {"HostIp": "", "HostPort": "9" * 5000}, "invalid port specification"),
+        ("9" * 5000, {"HostIp": "", "HostPort": "80"}, "invalid port specification"),
     ):
         answer = engine.post(
             "/containers/create",

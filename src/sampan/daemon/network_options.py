@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from sampan.engine.numbers import decimal
 from sampan.errors import InvalidArgument
 from sampan.network.bridge_wishes import BridgeWishes
 from sampan.network.pools import Pool, parse_pool
@@ -130,7 +131,7 @@ def pools(values: Mapping[str, Any]) -> tuple[Pool, ...]:
     found: list[Pool] = []
     for text in values.get("default-address-pool", ()):
         parts = dict(part.partition("=")[::2] for part in text.split(","))
-        if set(parts) != {"base", "size"} or not parts["size"].isdecimal():
+        if set(parts) != {"base", "size"} or decimal(parts["size"]) is None:
             raise InvalidArgument(
                 f"invalid value for --default-address-pool: {text}: it has to be base=…/n,size=n"
             )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sampan.engine import health
 from sampan.engine.numbers import decimal
+from sampan.engine.patterns import compile_pattern, found
 from sampan.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -272,10 +273,12 @@ def _container_passes(
 def _name_matches(name: str, pattern: str) -> bool:
     """Docker's names carry a slash, and the filter is a regular expression over either form."""
     try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise InvalidArgument(f"invalid filter 'name={pattern}': {error}") from error
-    return bool(compiled.search(name) or compiled.search(f"/{name}"))
+        compiled = compile_pattern(pattern)
+        return found(compiled, name) or found(compiled, f"/{name}")
+    except InvalidArgument as error:
+        raise InvalidArgument(
+            f"invalid filter 'name={pattern[:100]}': {error.message}", hint=error.hint
+        ) from error
 
 
 def _exit_code(value: str) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from sampan.engine.model import ContainerConfig, HostConfig, PortBinding
+from sampan.engine.numbers import decimal
 from sampan.errors import InvalidArgument
 
 PROTOCOLS = ("tcp", "udp", "sctp")
@@ -70,9 +71,10 @@ def container_port(text: str) -> tuple[int, str]:
     protocol = protocol.lower() if slash else "tcp"
     if protocol not in PROTOCOLS:
         raise InvalidArgument(f'invalid port specification: "{text}"')
-    if not number.isdecimal() or not 0 < int(number) < 65536:
+    port = _port(number)
+    if port is None:
         raise InvalidArgument(f'invalid port specification: "{text}"')
-    return int(number), protocol
+    return port, protocol
 
 
 def _wish(protocol: str, port: int, binding: PortBinding) -> PortWish:
@@ -89,9 +91,13 @@ def _numbers(text: str) -> range:
     if text in ("", "0"):
         return ANY_PORT
     first, dash, last = text.partition("-")
-    bounds = [first, last if dash else first]
-    if not all(bound.isdecimal() and 0 < int(bound) < 65536 for bound in bounds) or int(
-        bounds[0]
-    ) > int(bounds[1]):
+    lowest, highest = _port(first), _port(last if dash else first)
+    if lowest is None or highest is None or lowest > highest:
         raise InvalidArgument(f'invalid port specification: "{text}"')
-    return range(int(bounds[0]), int(bounds[1]) + 1)
+    return range(lowest, highest + 1)
+
+
+def _port(text: str) -> int | None:
+    """1 to 65535, None for anything else."""
+    number = decimal(text)
+    return number if number is not None and 0 < number < 65536 else None

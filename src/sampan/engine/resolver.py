@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sampan.engine.container import Container
+from sampan.engine.numbers import decimal
 from sampan.errors import Unavailable
 from sampan.network.names.client import NamesClient
 from sampan.network.names.upstreams import SERVERS_MAX, is_address
@@ -207,6 +208,6 @@ def _has_ndots(options: Iterable[str]) -> bool:
     """Whether the user set `ndots` to more than 0."""
     for option in options:
         name, _, value = option.partition(":")
-        if name == "ndots" and value.isdigit() and int(value) > 0:
+        if name == "ndots" and decimal(value):
             return True
     return False

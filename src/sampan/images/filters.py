@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 
 from sampan.errors import InvalidArgument
 from sampan.images.image import Image
@@ -102,13 +103,19 @@ def _matches(patterns: Sequence[re.Pattern[str]], reference: Reference) -> bool:
 
 
 def _glob(pattern: str) -> re.Pattern[str]:
-    """Go's path.Match: `*` and `?` stop at a slash, `[…]` is a class, `\\` escapes."""
-    parts = []
+    """Go's path.Match: `*` and `?` stop at a slash, `[…]` is a class, `\\` escapes.
+
+    As there, what is between two stars is looked for once, where it comes first: many stars cost no more
+    than one.
+    """
+    parts: list[str] = []
+    stars: list[int] = []  # where they are in `parts`
     position = 0
     while position < len(pattern):
         character = pattern[position]
         position += 1
         if character == "*":
+            stars.append(len(parts))
             parts.append("[^/]*")
         elif character == "?":
             parts.append("[^/]")
@@ -124,6 +131,9 @@ def _glob(pattern: str) -> re.Pattern[str]:
             position += 1
         else:
             parts.append(re.escape(character))
+    for star, following in pairwise(stars):
+        parts[star] = "(?>[^/]*?"
+        parts[following - 1] += ")"
     try:
         return re.compile("".join(parts), re.ASCII)
     except re.error as error:

@@ -107,7 +107,7 @@ def _vlan(name: str, machine: Machine) -> tuple[str, int]:
             "required interface name format is: name.vlan_id, ex. eth0.10 for vlan 10, "
             f"instead received {name}"
         )
-    if not (tag.isascii() and tag.isdecimal()):
+    if not (tag.isascii() and tag.isdecimal() and len(tag) < 10):
         raise InvalidArgument(
             f"unable to parse a valid vlan id from: {tag} (ex. eth0.10 for vlan 10)"
         )

@@ -41,10 +41,10 @@ class Gate:
         self._policies: list[list[dict[str, Any]]] = policy["policies"]
         self._clock = clock
         self._connection: nfnetlink.Connection | None = None
-        # name → address → when it goes; and until when the sets keep what
+        # name → address → when it goes; and address → set → until when it is kept there
         self._learned: dict[str, dict[bytes, float]] = {}
         self._count = 0
-        self._kept: dict[tuple[str, bytes], float] = {}
+        self._kept: dict[bytes, dict[str, float]] = {}
         self._refused: dict[str, list[Any]] = {}
 
     def allows(self, name: str) -> bool:
@@ -111,10 +111,10 @@ class Gate:
 
     def _forget_oldest(self) -> None:
         """One name's addresses, the one that was first looked up; sets forget by themselves."""
-        name = next(iter(self._learned))
-        self._count -= len(self._learned.pop(name))
-        now = self._clock()
-        self._kept = {key: until for key, until in self._kept.items() if until > now}
+        addresses = self._learned.pop(next(iter(self._learned)))
+        self._count -= len(addresses)
+        for address in addresses:
+            self._kept.pop(address, None)
 
     def _keep(self, name: str, addresses: dict[bytes, float], now: float) -> None:
         """Put into the sets what is not there for long enough yet.
@@ -123,13 +123,15 @@ class Gate:
         one transaction, and at no moment missing.
         """
         changes: list[nfnetlink.Message] = []
-        kept: dict[tuple[str, bytes], float] = {}
+        kept: list[tuple[bytes, str, float]] = []
         for group in (entry for groups in self._policies for entry in self._groups(groups, name)):
             for base in group["sets"]:
                 for address, until in addresses.items():
-                    if until <= now or until - SLACK_S <= self._kept.get((base, address), 0.0):
+                    if until <= now or until - SLACK_S <= self._kept.get(address, {}).get(
+                        base, 0.0
+                    ):
                         continue
-                    kept[base, address] = until
+                    kept.append((address, base, until))
                     life_ms = int((until - now) * 1000)
                     changes += self._renewal(
                         f"{base}.{4 if len(address) == 4 else 6}", address, life_ms
@@ -138,7 +140,8 @@ class Gate:
             if self._connection is None:
                 self._connection = nfnetlink.Connection()
             self._connection.transact(changes)
-            self._kept |= kept
+            for address, base, until in kept:
+                self._kept.setdefault(address, {})[base] = until
 
     def _renewal(self, name: str, address: bytes, life_ms: int) -> list[nfnetlink.Message]:
         element = [nfnetlink.Element(address, timeout_ms=life_ms)]

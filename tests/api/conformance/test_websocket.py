@@ -12,7 +12,13 @@ from contextlib import asynccontextmanager
 from typing import BinaryIO
 
 import pytest
-from aiohttp import ClientSession, ClientWebSocketResponse, UnixConnector, WSMsgType
+from aiohttp import (
+    ClientSession,
+    ClientWebSocketResponse,
+    UnixConnector,
+    WSMsgType,
+    WSServerHandshakeError,
+)
 
 from support.command import DockerCLI
 from support.engines import IMAGE, Engine
@@ -57,6 +63,20 @@ def start(target: Engine, name: str, script: str, *, tty: bool = False) -> None:
 def state(target: Engine, name: str) -> tuple[str, int]:
     found = target.get(f"/containers/{name}/json").json["State"]
     return found["Status"], found["ExitCode"]
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "https://evil.example:443", "null"])
+async def test_pages_of_other_origins_are_refused(
+    target: Engine, unused_name: str, only_sampan: None, origin: str
+) -> None:
+    """A browser lets any page open a WebSocket to an engine that listens on TCP; dockerd lets it in."""
+    start(target, unused_name, "cat")
+    async with ClientSession(connector=UnixConnector(target.socket)) as session:
+        with pytest.raises(WSServerHandshakeError) as caught:
+            await session.ws_connect(
+                f"http://d/containers/{unused_name}/attach/ws?stream=1", origin=origin
+            )
+    assert caught.value.status == 403
 
 
 async def test_both_ways(target: Engine, unused_name: str) -> None:

@@ -21,7 +21,7 @@ from sampan.engine.detach_keys import parse_detach_keys
 from sampan.engine.filters import timestamp_ns
 from sampan.engine.numbers import decimal
 from sampan.engine.streams import AttachOptions, LogOptions, check_attachable
-from sampan.errors import InvalidArgument, SampanError, Unavailable
+from sampan.errors import Forbidden, InvalidArgument, SampanError, Unavailable
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -70,6 +70,7 @@ class StreamRoutes:
 
         A client that closes has had its say: what it sent reaches the container, and the session ends.
         """
+        check_origin(call)
         container = self._containers.get(call.parameters[0])
         check_attachable(container)
         options = attach_options(call)
@@ -107,6 +108,19 @@ class StreamRoutes:
             writer.close()
         await websocket.close()
         return websocket
+
+
+def check_origin(call: Call) -> None:
+    """Refuse what a web page of somebody else's asks for: browsers let any page open a WebSocket anywhere.
+
+    Raises:
+        Forbidden: the page's origin is not the address that the request is for.
+    """
+    origin = call.header("Origin")
+    if origin and origin.partition("://")[2].lower() != call.header("Host").lower():
+        raise Forbidden(
+            f"a WebSocket for a page of {origin} is refused: other origins get no access"
+        )
 
 
 async def hand_over(

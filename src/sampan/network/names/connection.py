@@ -66,6 +66,9 @@ class Connection:
             self.close()
 
     def _on_ready(self) -> None:
+        if not self._events:  # epoll tells of nothing else then: the container broke it off
+            self.close()
+            return
         if self._unsent:
             self._flush()
         if self._events & READ:
