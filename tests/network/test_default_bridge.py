@@ -12,9 +12,10 @@ import pytest
 
 from sampan.errors import InvalidArgument
 from sampan.network.bridge_wishes import BridgeWishes
+from support.command import run
 from support.engines import IMAGE, SampanEngine
 from support.netns import wait_for
-from support.world import INTERNET_ADDRESS, World
+from support.world import HOST_ADDRESS, INTERNET_ADDRESS, World
 
 needs_root = pytest.mark.root
 Document = dict[str, Any]
@@ -233,3 +234,52 @@ def test_a_link_opens_what_icc_closes(world: World, engine: _Engine, tmp_path: P
     check()
     assert engine.post(f"/containers/{linked}/stop", t=0).status == 204
     assert address not in world.run("nft", "list", "set", "inet", engine.bridge, "links")
+
+
+@needs_root
+def test_gateway_modes(world: World, engine: _Engine, tmp_path: Path) -> None:
+    """Who outside reaches a container by its address, and with which address it is seen outside."""
+    started(engine, tmp_path)
+    modes = {"natted": "nat", "opened": "nat-unprotected", "routed": "routed", "trusting": ""}
+    for number, (name, mode) in enumerate(modes.items()):
+        options = {"com.docker.network.bridge.gateway_mode_ipv4": mode} if mode else {}
+        if name == "trusting":
+            options["com.docker.network.bridge.trusted_host_interfaces"] = "wan0"
+        config = [{"Subnet": f"10.77.{number}.0/24"}]
+        body = {"Name": name, "Options": options, "IPAM": {"Config": config}}
+        assert engine.post("/networks/create", body).status == 201
+    with world.internet.entered():
+        run(["ip", "route", "add", "10.77.0.0/16", "via", HOST_ADDRESS])
+
+    def reached(name: str) -> bool:
+        address = engine.sleeper(NetworkMode=name)["NetworkSettings"]["Networks"][name]["IPAddress"]
+        with world.host.entered():  # it is there
+            world.run("ping", "-c", "1", "-W", "10", address)
+        with world.internet.entered():
+            return run(["ping", "-c", "1", "-W", "1", address], check=False).code == 0
+
+    assert {name: reached(name) for name in modes} == {
+        "natted": False,
+        "opened": True,
+        "routed": False,
+        "trusting": True,
+    }
+
+    def seen(name: str) -> str:
+        server = world.server(world.internet, INTERNET_ADDRESS)
+        call = ["nc", INTERNET_ADDRESS, str(server.getsockname()[1])]
+        body = {"Image": IMAGE, "Cmd": call, "HostConfig": {"NetworkMode": name}}
+        identity = engine.post("/containers/create", body).json["Id"]
+        assert engine.post(f"/containers/{identity}/start").status == 204
+        accepted, peer = server.accept()
+        accepted.close()
+        return str(peer[0])
+
+    assert seen("opened") == HOST_ADDRESS
+    assert seen("routed").startswith("10.77.2.")
+    unknown = {"Name": "x", "Options": {"com.docker.network.bridge.nosuch": "1"}}
+    refused = engine.post("/networks/create", unknown)
+    assert refused.status == 400 and "bridge.nosuch=1 is not supported" in refused.json["message"]
+    engine.remove_containers()
+    for name in modes:
+        assert engine.delete(f"/networks/{name}").status == 204

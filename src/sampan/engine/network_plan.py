@@ -17,7 +17,7 @@ from sampan.errors import Forbidden, InvalidArgument
 from sampan.network import pools
 from sampan.network.addressing import SubnetPlan, completed, plans_of
 from sampan.network.pools import OVERLAP, Pool, overlapping
-from sampan.network.user_bridge import parse_options
+from sampan.network.user_bridge import check_known, parse_options
 from sampan.state.networks import NetworkRecord, SubnetRecord
 
 Subnet = IPv4Network | IPv6Network
@@ -127,6 +127,7 @@ def planned(
     options = dict(request.options or {})
     if driver == "bridge":
         parse_options(options, internal=request.internal, ipv6=request.enable_ipv6)
+        check_known(options, ipv6=request.enable_ipv6)
     plans = (
         [] if ipam.driver == "null" else plans_of([_document(each) for each in ipam.config or ()])
     )

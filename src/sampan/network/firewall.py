@@ -186,6 +186,7 @@ class Firewall:
                 set internal {{ type ifname; }}
                 set within {{ type ifname . ifname; }}
                 set open {{ type ifname; }}
+                set open6 {{ type ifname; }}
                 set trusted {{ type ifname . ifname; }}
                 set links {{ type ipv4_addr . ipv4_addr . inet_proto . inet_service; }}
                 set masqueraded {{ type ipv4_addr; flags interval; }}
@@ -200,7 +201,8 @@ class Firewall:
                     oifname != @bridges accept
                     ct state established,related accept
                     ct status dnat accept
-                    oifname @open accept
+                    meta nfproto ipv4 oifname @open accept
+                    meta nfproto ipv6 oifname @open6 accept
                     iifname . oifname @trusted accept
                     ip saddr . ip daddr . meta l4proto . th dport @links accept
                     drop
@@ -277,8 +279,8 @@ def _members(rules: BridgeRules) -> list[Member]:
         found.append(("internal", bridge, ""))
     if rules.icc:
         found.append(("within", bridge, ""))
-    if rules.open and not rules.internal:
-        found.append(("open", bridge, ""))
+    if not rules.internal:
+        found += [("open", bridge, "")] * rules.open + [("open6", bridge, "")] * rules.open6
     found += [("trusted", bridge, interface) for interface in rules.trusted]
     for subnet in rules.subnets if not rules.internal else ():
         if ":" in subnet:

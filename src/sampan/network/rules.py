@@ -12,7 +12,7 @@ class BridgeRules:
     `internal`: nothing is forwarded between it and other interfaces. Without `icc` its containers do
     not reach each other. `masquerade` and `masquerade6`: what leaves it has the host's address, or
     `source` (IPv4) and `source6` where they are given. Others reach its containers by their addresses if
-    it is `open`, or if they come by a `trusted` interface.
+    it is `open` (IPv4) or `open6`, or if they come by a `trusted` interface.
     """
 
     bridge: str
@@ -24,4 +24,5 @@ class BridgeRules:
     source: str = ""
     source6: str = ""
     open: bool = False
+    open6: bool = False
     trusted: tuple[str, ...] = ()

@@ -33,6 +33,22 @@ if TYPE_CHECKING:
 
 ALIAS = "sampan network "  # with owner and ID: a bridge that we made and may delete
 _BRIDGE = "com.docker.network.bridge."
+_KNOWN = frozenset(
+    {
+        f"{_BRIDGE}name",
+        f"{_BRIDGE}enable_icc",
+        f"{_BRIDGE}enable_ip_masquerade",
+        f"{_BRIDGE}gateway_mode_ipv4",
+        f"{_BRIDGE}gateway_mode_ipv6",
+        f"{_BRIDGE}host_binding_ipv4",
+        f"{_BRIDGE}inhibit_ipv4",
+        f"{_BRIDGE}trusted_host_interfaces",
+        "com.docker.network.container_iface_prefix",
+        "com.docker.network.driver.mtu",
+        "com.docker.network.host_ipv4",
+        "com.docker.network.host_ipv6",
+    }
+)
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False", ""})
 _MODES = ("", "nat", "nat-unprotected", "routed", "isolated")
@@ -55,6 +71,7 @@ class BridgeOptions:
     gateway_mode6: str = ""
     interface_prefix: str = ""
     no_address: bool = False
+    trusted: tuple[str, ...] = ()
 
 
 def parse_options(options: Mapping[str, str], *, internal: bool, ipv6: bool) -> BridgeOptions:
@@ -86,7 +103,25 @@ def parse_options(options: Mapping[str, str], *, internal: bool, ipv6: bool) -> 
         gateway_mode6=modes[1],
         interface_prefix=options.get("com.docker.network.container_iface_prefix", ""),
         no_address=_flag(options, f"{_BRIDGE}inhibit_ipv4", default=False),
+        trusted=_interfaces(options, f"{_BRIDGE}trusted_host_interfaces"),
     )
+
+
+def check_known(options: Mapping[str, str], *, ipv6: bool) -> None:
+    """Refuse options of docker's that mean nothing here: a network made without them is another one.
+
+    Raises:
+        InvalidArgument: the first that is not known.
+    """
+    for name, value in options.items():
+        if not name.startswith("com.docker.network.") or name in _KNOWN:
+            continue
+        harmless = {
+            f"{_BRIDGE}default_bridge": not _flag(options, name, default=False),
+            "com.docker.network.enable_ipv6": _flag(options, name, default=False) == ipv6,
+        }.get(name, False)
+        if not harmless:
+            raise InvalidArgument(f"option {name}={value} is not supported by the bridge driver")
 
 
 class UserBridge(PlannedNetwork):
@@ -122,10 +157,11 @@ class UserBridge(PlannedNetwork):
     def rules(self) -> BridgeRules:
         """What it asks of the firewall."""
         options = self.options
+        modes = options.gateway_mode, options.gateway_mode6
         nat, nat6 = (
-            options.masquerade and mode in ("", "nat", "nat-unprotected")
-            for mode in (options.gateway_mode, options.gateway_mode6)
+            options.masquerade and mode in ("", "nat", "nat-unprotected") for mode in modes
         )
+        open4, open6 = (mode == "nat-unprotected" for mode in modes)
         return BridgeRules(
             self.bridge,
             tuple(plan.subnet for plan in self.plans),
@@ -135,6 +171,9 @@ class UserBridge(PlannedNetwork):
             masquerade6=nat6,
             source=options.source if nat else "",
             source6=options.source6 if nat6 else "",
+            open=open4,
+            open6=open6,
+            trusted=options.trusted,
         )
 
     def ensure(self, machine: Machine) -> bool:
@@ -264,6 +303,15 @@ def _mtu(options: Mapping[str, str], *, ipv6: bool) -> int:
     if number and not smallest <= number <= _LARGEST_MTU:
         raise InvalidArgument(f"invalid MTU {text}: it must be from {smallest} to {_LARGEST_MTU}")
     return number
+
+
+def _interfaces(options: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """Names with colons between them, as docker has it."""
+    names = [text.strip() for text in options.get(name, "").split(":") if text.strip()]
+    for text in names:
+        if not INTERFACE.fullmatch(text) or len(text) >= IFNAMSIZ:
+            raise InvalidArgument(f"invalid {name}: {text!r} is no interface's name")
+    return tuple(dict.fromkeys(names))
 
 
 def _address(options: Mapping[str, str], name: str) -> str:
