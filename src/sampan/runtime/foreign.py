@@ -170,13 +170,13 @@ class _Runtime:
 
 
 def _failure(said: str, program: str) -> RuntimeFailure:
-    """What the runtime said, as a failure of the program where it means that, as dockerd takes it.
+    """What the runtime said, as a failure of the program where dockerd takes it as one.
 
     Clients know by the words, in the spelling of Go, that it is the command which is wrong.
     """
-    for number in (errno.ENOENT, errno.EACCES):
+    for number, names_it in ((errno.ENOENT, program in said), (errno.EACCES, True)):
         spelled = os.strerror(number)
-        if program in said and spelled.lower() in said.lower():
+        if names_it and spelled.lower() in said.lower():
             said = said.replace(spelled, spelled.lower())
             return RuntimeFailure("exec", said, path=program, errno=number)
     return RuntimeFailure("runtime", said)
