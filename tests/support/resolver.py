@@ -161,6 +161,12 @@ class ResolverProcess:
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def cpu_s(self) -> float:
+        """The processor's time that it has used."""
+        with open(f"/proc/{self.pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def reconnect(self) -> None:
         self.daemon.close()
         self.daemon = seqpacket.connect(self.path)
