@@ -234,7 +234,7 @@ class Networks:
         """Choose what the request leaves open and make the network in the kernel, while no other
         engine of the machine does. Blocks."""
         with choosing_subnet():
-            machine = _machine()
+            machine = Machine()
             record = planned(request, self._pools, others, machine.taken)
             row = NetworkRow(new_id(), request.name, time.time_ns(), record)
             network = self._made(row)
@@ -412,13 +412,6 @@ class _Configuration:
 
     def describe(self) -> dict[str, Any]:
         return {}
-
-
-def _machine() -> Machine:
-    """The machine's interfaces, addresses and routes, all asked for. Blocks."""
-    machine = Machine()
-    machine.taken, machine.by_name, machine.mtu  # noqa: B018 (asked of the kernel here)
-    return machine
 
 
 def _check(request: NetworkCreate) -> None:

@@ -72,7 +72,9 @@ RTM_DELROUTE = 25
 RTM_GETADDR = 22
 RTM_GETLINK = 18
 RTM_GETROUTE = 26
-SIOCGIFHWADDR = 0x8927  # linux/sockios.h
+# linux/sockios.h
+SIOCGIFMTU = 0x8921
+SIOCGIFHWADDR = 0x8927
 
 
 def set_up(name: str) -> None:
@@ -320,6 +322,29 @@ def hardware_address(name: str) -> str:
     finally:
         sock.close()
     return answer[18:24].hex(":")
+
+
+def mtu_of(index: int) -> int:
+    """The MTU of one interface, without asking for all of them; see netdevice(7).
+
+    Raises:
+        OSError: ENXIO or ENODEV if there is none of that index.
+    """
+    request = struct.pack("16s24x", _socket.if_indextoname(index).encode())
+    sock = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+    try:
+        answer = fcntl.ioctl(sock.fileno(), SIOCGIFMTU, request)
+    finally:
+        sock.close()
+    return int.from_bytes(answer[16:20], "little")
+
+
+def is_there(name: str) -> bool:
+    """Whether there is an interface of that name."""
+    try:
+        return bool(_socket.if_nametoindex(name))
+    except OSError:
+        return False
 
 
 def links() -> list[Link]:

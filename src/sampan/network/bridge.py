@@ -19,7 +19,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from sampan.errors import InvalidArgument, NotFound, SampanError, Unavailable
-from sampan.linux import interfaces
 from sampan.linux.netlink import IFNAMSIZ, VethEndpoint
 from sampan.linux.nftables import NftError
 from sampan.linux.nftwatch import RulesetWatch
@@ -27,6 +26,7 @@ from sampan.network.bridge_wishes import BridgeWishes
 from sampan.network.firewall import Firewall
 from sampan.network.interface import BridgeInterface
 from sampan.network.ip_forward import enable_forwarding, enable_forwarding6
+from sampan.network.machine import Machine
 from sampan.network.planned import PlannedNetwork
 from sampan.network.pools import unique_local_pool
 from sampan.network.rules import BridgeRules
@@ -173,7 +173,7 @@ class BridgeNetwork(PlannedNetwork):
             enable_forwarding6()
         self._segments.load(
             self._interface.index,
-            interfaces.links(),
+            Machine(),
             mtu=self._interface.mtu,
             isolated=not self._wishes.icc,
         )

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from sampan.linux import interfaces, netlink
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container
+
+    from sampan.network.machine import Machine
 
 PORTS = 1000  # some are left for cables and for what the user plugs in
 MANY_NEIGHBOURS = 256
@@ -37,25 +39,30 @@ class Segments:
         self._mtu = 1500
         self._isolated = False
 
-    def load(
-        self, index: int, links: Iterable[interfaces.Link], *, mtu: int, isolated: bool
-    ) -> None:
+    def begin(self, index: int, *, mtu: int, isolated: bool) -> None:
+        """The first bridge has just been made, and has this index."""
+        self.forget()
+        self._indexes[0] = index
+        self._mtu, self._isolated = mtu, isolated
+
+    def load(self, index: int, machine: Machine, *, mtu: int, isolated: bool) -> None:
         """Find what there is of the network; `index` is that of its first bridge."""
-        links = list(links)
         self._mtu, self._isolated = mtu, isolated
         further = sorted(
-            (link for link in links if link.alias == f"{_ALIAS}{self.bridge}"),
-            key=lambda link: link.name,
+            machine.by_alias.get(f"{_ALIAS}{self.bridge}", ()), key=lambda link: link.name
         )
         self._names = [self.bridge, *(link.name for link in further)]
         self._indexes = [index, *(link.index for link in further)]
-        places = {number: place for place, number in enumerate(self._indexes)}
-        self._ports = {link.name: places[link.master] for link in links if link.master in places}
+        self._ports = {
+            link.name: place
+            for place, number in enumerate(self._indexes)
+            for link in machine.ports.get(number, ())
+        }
         self._counts = [0] * len(self._names)
         for place in self._ports.values():
             self._counts[place] += 1
         for place in range(1, len(self._names)):
-            self._join(place, {link.name for link in links})
+            self._join(place, machine.by_name)
 
     def seat(self, port: str = "") -> tuple[str, str, int]:
         """The port, and name and index of its bridge: of one that there is, or a new one's.
@@ -117,14 +124,14 @@ class Segments:
         self._indexes.append(index)
         self._counts.append(0)
         try:
-            self._join(place, set())
+            self._join(place, ())
         except OSError:
             del self._names[place:], self._indexes[place:], self._counts[place:]
             netlink.delete_link(name)
             raise
         return place
 
-    def _join(self, place: int, there: set[str]) -> None:
+    def _join(self, place: int, there: Container[str]) -> None:
         """The cable between the first bridge and another.
 
         Where ports are isolated its end at the first bridge is too: what comes from the other

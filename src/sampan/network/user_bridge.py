@@ -204,7 +204,7 @@ class UserBridge(PlannedNetwork):
 
     def _ensure(self, machine: Machine) -> bool:
         self.mtu = self.options.mtu or machine.mtu
-        link = machine.by_name.get(self.bridge)
+        link = machine.find(self.bridge)
         wanted = self._addresses()
         made = link is None
         if link is None:
@@ -217,7 +217,11 @@ class UserBridge(PlannedNetwork):
             )
         else:
             self._use(link, wanted, machine)
-        self._segments.load(self._index, machine.links, mtu=self.mtu, isolated=not self.options.icc)
+        isolated = not self.options.icc
+        if made and not machine.listed:
+            self._segments.begin(self._index, mtu=self.mtu, isolated=isolated)
+        else:
+            self._segments.load(self._index, machine, mtu=self.mtu, isolated=isolated)
         if not self.internal:
             enable_forwarding()
         if any(plan.ipv6 for plan in self.plans):
