@@ -66,6 +66,7 @@ def execs(container: Container, zygote: Zygote) -> Execs:
         zygote=zygote,
         profiles=SimpleNamespace(of=lambda _: None),
         leases=SimpleNamespace(joining=contextlib.nullcontext),
+        networking=SimpleNamespace(link_variables=lambda _: []),
     )
     return Execs(services, SimpleNamespace(emit=lambda *_, **__: None))  # type: ignore[arg-type]
 

@@ -214,3 +214,27 @@ def test_a_start_that_waits_is_given_up(own_sampan: SampanEngine, how: str) -> N
     assert present.get("/web", "created") == "created"
     if how != "remove":
         assert engine.post("/containers/web/start").status == 204
+
+
+@pytest.mark.parametrize("alive", [True, False], ids=["running", "ended"])
+def test_the_end_of_an_exec_is_that_of_all_it_started(
+    own_sampan: SampanEngine, alive: bool
+) -> None:
+    """Also of what forked twice into a session of its own, and when the exec itself has ended."""
+    engine = own_sampan
+    run(engine, "box")
+    script = "(setsid sh -c 'sleep 881 & echo up; sleep 882' >/dev/null &); " + ("exec sleep 883" if alive else "exit 4")  # fmt: skip
+    body = {"Cmd": ["sh", "-c", script], "Timeout": 3600 * SECOND}
+    identity = engine.post("/containers/box/exec", body).json["Id"]
+    assert engine.post(f"/exec/{identity}/start", {"Detach": True}).status == 200
+
+    def commands() -> list[str]:
+        answer = engine.get("/containers/box/top", ps_args="-eo pid,args").json
+        return [row[-1] for row in answer["Processes"] if "sleep 88" in row[-1]]
+
+    wait_for(lambda: len(commands()) == (3 if alive else 2), "all to be there")
+    if not alive:
+        wait_for(lambda: engine.get(f"/exec/{identity}/json").json["ExitCode"] == 4, "its end")
+    assert engine.delete(f"/exec/{identity}").status == 204
+    assert commands() == []
+    assert engine.get("/containers/box/json").json["State"]["Running"]

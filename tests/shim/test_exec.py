@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sampan.errors import RuntimeFailure, Unavailable
+from sampan.linux.cgroups.manager import open_cgroup
 from sampan.shim.client import ExecHandle, ExecRequest, ShimConnection, reconnect
 from sampan.shim.protocol import CLOSED, DETACHED, ENDED
 from shim.containers import FakeClient, Machine, oci_config, until_ended
@@ -166,6 +167,67 @@ async def test_kill_tree(machine: Machine, container: ShimConnection) -> None:
     async with asyncio.timeout(30):
         while living(container.pid) or living(container.shim_pid) != [container.pid]:
             await asyncio.sleep(0.005)
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("adopts", [False, True])
+async def test_kill_tree_of_what_left_it(
+    machine: Machine, container: ShimConnection, adopts: bool
+) -> None:
+    """Forked twice, in a session of its own, and its parent long gone."""
+    if not adopts and not has_hybrid_cgroups():
+        pytest.skip("there it is promised of those only that ask for it")
+    client = machine.client()
+    request = exec_request("sh", "-c", "(setsid sh -c 'sleep 1003 & sleep 1004 & echo up; wait' &) ; exec sleep 1005")  # fmt: skip
+    request.adopts_orphans = adopts
+    handle = await machine.zygote.exec(container, request, client.stream)
+    await client.read_until(b"up\n")
+    await handle.kill_tree()
+    assert await code(handle) == 137
+    assert commands_below(container.pid) == ["sleep 1000 "]
+    async with asyncio.timeout(30):
+        while leaves(container):  # the keeper's last work
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.vm
+async def test_what_an_exec_leaves_behind(machine: Machine, container: ShimConnection) -> None:
+    """It goes on, as under dockerd, and ends with the container."""
+    request = exec_request("sh", "-c", "setsid sleep 1006 & exit 3")
+    request.adopts_orphans = True
+    handle = await machine.zygote.exec(container, request)
+    assert await code(handle) == 3
+    [leaf] = leaves(container)
+    with open(f"{leaf}/cgroup.procs") as file:
+        [pid] = map(int, file.read().split())
+    await container.signal(9)
+    await container.gone
+    assert is_zombie(pid)
+    assert not os.path.exists(leaf)
+
+
+def has_hybrid_cgroups() -> bool:
+    return len(open_cgroup("/any").paths()) > 1
+
+
+def leaves(container: ShimConnection) -> list[str]:
+    """The cgroups of execs below the container's."""
+    above = open_cgroup(container.cgroup_path).paths()[""]
+    return [entry.path for entry in os.scandir(above) if entry.is_dir() and "exec-" in entry.name]
+
+
+def commands_below(pid: int) -> list[str]:
+    """The command lines of a container's living processes: those of its PID namespace."""
+    namespace = os.readlink(f"/proc/{pid}/ns/pid")
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.readlink(f"/proc/{name}/ns/pid") == namespace:
+                with open(f"/proc/{name}/cmdline", "rb") as file:
+                    found.append(file.read().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return [command for command in found if command]  # a zombie has none
 
 
 def living(pid: int) -> list[int]:

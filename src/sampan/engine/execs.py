@@ -18,7 +18,10 @@ from sampan.engine.start_failures import exit_code_of
 from sampan.engine.terms import LONGEST_NS
 from sampan.engine.validation import as_list
 from sampan.errors import Conflict, InvalidArgument, NotFound, SampanError
+from sampan.linux.cgroups.leaf import Leaf
+from sampan.linux.cgroups.manager import open_cgroup
 from sampan.shim.client import ExecHandle, ExecRequest
+from sampan.shim.exec_order import leaf_name
 from sampan.shim.streams import DEFAULT_DETACH_KEYS, ClientStream
 
 # How long an ended exec can still be inspected; dockerd keeps it as long.
@@ -175,7 +178,9 @@ class Execs:
             raise
 
     async def end(self, exec_id: str) -> None:
-        """End an exec's process with all its descendants, and forget it; back when they are gone.
+        """End an exec's process with all that came of it, and forget it; back when they are gone.
+
+        Also what it left behind when it has ended itself, where that is known (`linux.cgroups.leaf`).
 
         Raises:
             NotFound: there is none of that ID.
@@ -186,6 +191,7 @@ class Execs:
             await entry.begun.wait()
             if entry.running:
                 await self._end_tree(entry)
+            await asyncio.to_thread(_end_leaf, entry)
         self._forget(entry)
 
     def under(self, lease: str) -> list[str]:
@@ -283,6 +289,13 @@ class Execs:
     def _forget(self, entry: Exec) -> None:
         self._execs.pop(entry.id, None)
         entry.container.exec_ids.pop(entry.id, None)
+
+
+def _end_leaf(entry: Exec) -> None:
+    leaf = Leaf(open_cgroup(entry.container.record.cgroup_path), leaf_name(entry.id))
+    leaf.kill()
+    leaf.await_end()
+    leaf.remove()
 
 
 def _check_running(container: Container) -> None:

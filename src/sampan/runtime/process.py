@@ -41,8 +41,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sampan.linux.cgroups.base import Cgroup, Gate
+    from sampan.linux.cgroups.leaf import Leaf
     from sampan.linux.seqpacket import Socket
     from sampan.runtime.settle import Settler
+
+    Place = tuple[Cgroup | None, Leaf | None]
 
 
 _CONFINEMENT = ("apparmorProfile", "rlimits", "selinuxLabel")
@@ -121,6 +124,7 @@ def execute(
     target: int | None = None,
     report: Socket | None = None,
     adopts_orphans: bool = False,
+    leaf: Leaf | None = None,
 ) -> Exec:
     """Run `raw` (`process` of the OCI runtime-spec) in the container of init `container_pid`.
 
@@ -131,6 +135,7 @@ def execute(
     Returns when the program runs. With `report` it returns before: whoever has that socket's other
     end hears there that the program runs, or why it does not, by `await_program`. With `adopts_orphans`
     all that the process starts stays its descendant as long as it lives (PR_SET_CHILD_SUBREAPER).
+    It is born in the `leaf` of the cgroup, if there is to be one.
 
     Raises:
         RuntimeFailure: the container's init has ended (stage `exec`, ESRCH), or a step failed; the
@@ -159,7 +164,8 @@ def execute(
     )
     settler.agent = notify.connect_agent(linux.get("seccomp"), state, version)
     try:
-        return _execute(container_pid, settler, config, cgroup, warnings, undo, target, report)
+        place = cgroup, leaf
+        return _execute(container_pid, settler, config, place, warnings, undo, target, report)
     except OSError as error:
         failure = os_failure("exec", error)
         undo.run(failure)
@@ -189,18 +195,18 @@ def _execute(
     container_pid: int,
     settler: Settler,
     config: Mapping[str, Any],
-    cgroup: Cgroup | None,
+    place: Place,
     warnings: list[str],
     undo: Undo,
     target: int | None,
     report: Socket | None,
 ) -> Exec:
     if report is not None and settler.agent is None:
-        pid, fd = _begin(container_pid, settler, config, cgroup, target, report)
+        pid, fd = _begin(container_pid, settler, config, place, target, report)
         return Exec(pid, fd, None, warnings)
     ours, theirs = seqpacket.pair()
     try:
-        pid, fd = _begin(container_pid, settler, config, cgroup, target, theirs)
+        pid, fd = _begin(container_pid, settler, config, place, target, theirs)
         undo.add(os.close, fd)
         undo.add(pidfd.kill_and_reap, pid, fd)
         theirs.close()
@@ -237,7 +243,7 @@ def _begin(
     container_pid: int,
     settler: Settler,
     config: Mapping[str, Any],
-    cgroup: Cgroup | None,
+    place: Place,
     target: int | None,
     sock: Socket,
 ) -> tuple[int, int]:
@@ -251,10 +257,11 @@ def _begin(
             raise _ended()
         flags = _namespace_flags(container_pid, config)
         gate = into = None
+        cgroup, leaf = place
         if cgroup is not None:
             gate = cgroup.gate()
             closing.add(gate.close)
-            into = _open_cgroup(cgroup, container_pid)
+            into = _open_cgroup(cgroup, leaf, container_pid)
         if into is not None:
             closing.add(os.close, into)
         score = _oom_score(settler.identity.raw, config)
@@ -288,7 +295,7 @@ def _namespace_flags(container_pid: int, config: Mapping[str, Any]) -> int:
     return flags
 
 
-def _open_cgroup(cgroup: Cgroup, container_pid: int) -> int | None:
+def _open_cgroup(cgroup: Cgroup, leaf: Leaf | None, container_pid: int) -> int | None:
     """The version 2 cgroup to clone into, in a mount of its own; None where there is no such tree.
 
     The new process inherits the descriptor. So it leads to the files of this one cgroup, for reading:
@@ -303,6 +310,8 @@ def _open_cgroup(cgroup: Cgroup, container_pid: int) -> int | None:
             own = _own_cgroup(container_pid)
             os.close(fd)
             fd = own
+        elif leaf is not None:
+            fd = leaf.make(fd)
         tree = sys.open_tree(fd, b"", sys.OPEN_TREE_CLONE)
     finally:
         os.close(fd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sampan.linux.cgroups.leaf import Leaf
 from sampan.shim.protocol import Value
 
 TYPE_CHECKING = False
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from sampan.linux.cgroups.base import Cgroup
     from sampan.shim.protocol import Message
 
 
@@ -80,6 +82,22 @@ class ExecOrder(Value):
         """Whether anybody may see its output; else its input and output are /dev/null."""
         return self.stream is not None or bool(self.request["terminal"])
 
+    def leaf_of(self, cgroup: Cgroup) -> Leaf | None:
+        """Where all that comes of the process is found again; None: nowhere.
+
+        Below a container's cgroup on version 2 there would be no limits to read, which programs do (Java),
+        so there only those have one that asked to be ended whole.
+        """
+        hybrid = len(cgroup.paths()) > 1
+        if not (hybrid or self.request["adopts_orphans"]):
+            return None
+        return Leaf(cgroup, leaf_name(self.request["id"]))
+
     def what(self) -> ExecRequest:
         """The request itself."""
         return ExecRequest.from_dict(self.request)
+
+
+def leaf_name(exec_id: str) -> str:
+    """The cgroup below its container's that an exec may have to itself."""
+    return f"exec-{exec_id[:16]}"

@@ -12,6 +12,7 @@ import time
 
 from sampan.errors import RuntimeFailure
 from sampan.linux import pidfd
+from sampan.linux.cgroups.manager import open_cgroup
 from sampan.runtime.process import await_program
 from sampan.shim import protocol
 from sampan.shim.control import Control
@@ -23,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
 
+    from sampan.linux.cgroups.leaf import Leaf
     from sampan.linux.seqpacket import Socket
     from sampan.shim.exec_order import ExecOrder
     from sampan.shim.helper import Helper
@@ -94,6 +96,7 @@ class Keeper:
         except RuntimeFailure as failure:
             self._control.send("failed", (), **protocol.failure_to_dict(failure))
             kill_children()
+            self._drop_leaf()
             return False
         timeout_s = self._order.what().timeout_s
         self._due_s = time.monotonic() + timeout_s if timeout_s else 0.0
@@ -131,6 +134,15 @@ class Keeper:
         self._control.close()
         while self._stdio is not None and self._stdio.has_output:
             self._loop.run_once()
+        self._drop_leaf()
+
+    def _leaf(self) -> Leaf | None:
+        path = self._order.cgroup_path
+        return self._order.leaf_of(open_cgroup(path)) if path else None
+
+    def _drop_leaf(self) -> None:
+        if (leaf := self._leaf()) is not None:
+            leaf.remove()
 
     def _left_s(self) -> float | None:
         """How long to wait for something to happen; ends the process when its time is up."""
@@ -147,6 +159,8 @@ class Keeper:
         """End the process and what it started; output is not waited for that others could still write."""
         self._killed = True
         kill_tree(self._pid)
+        if (leaf := self._leaf()) is not None:
+            leaf.kill()
 
     def _has_client(self) -> bool:
         return self._stdio is not None and bool(self._stdio.clients)
@@ -190,6 +204,8 @@ class Keeper:
 
     def _process_ended(self, status: int) -> None:
         self._ended = True
+        if self._killed and (leaf := self._leaf()) is not None:
+            leaf.await_end()
         if self._stdio is not None:
             self._stdio.drain()
         # Told before the client's stream ends, for the client then asks the daemon for the code.

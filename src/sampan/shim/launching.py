@@ -129,6 +129,7 @@ def start_exec(order: ExecOrder, target: int, report: int) -> Answer:
     stdin = order.stream is not None and bool(order.stream["stdin"])
     stdio, ours = make_stdio(terminal=request.terminal, watched=order.is_watched, stdin=stdin)
     sock = seqpacket.adopt(report)
+    cgroup = open_cgroup(order.cgroup_path) if order.cgroup_path else None
     try:
         made = runtime_process.execute(
             order.container_pid,
@@ -137,10 +138,11 @@ def start_exec(order: ExecOrder, target: int, report: int) -> Answer:
             stdio=stdio,
             container_id=order.container_id,
             seccomp_program=read_program(request.seccomp_program),
-            cgroup=open_cgroup(order.cgroup_path) if order.cgroup_path else None,
+            cgroup=cgroup,
             target=target,
             report=sock,
             adopts_orphans=request.adopts_orphans,
+            leaf=None if cgroup is None else order.leaf_of(cgroup),
         )
     finally:
         sock.close()  # its end is what the keeper waits for next
