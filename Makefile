@@ -66,7 +66,7 @@ test: check
 
 test-vm: packages-test $(DEV_STAMP)
 	@test -x $(VM_RUN) || { echo "make test-vm: no $(VM_RUN); name the program that boots the machine: make test-vm VM_RUN=…" >&2; exit 2; }
-	$(VM_RUN) --memory 2048 --timeout 3000 -- $(abspath $(BIN))/python -m pytest -m vm -p no:cacheprovider -o timeout=900 $(ARGS)
+	$(VM_RUN) --memory 2048 --timeout 3000 -- $(abspath $(BIN))/python -m pytest -m vm --newest-docker -p no:cacheprovider -o timeout=900 $(ARGS)
 
 bench: packages-test $(DEV_STAMP)
 	@$(BIN)/python -m benchmarks $(ARGS)

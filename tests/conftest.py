@@ -3,6 +3,7 @@
 Options:
     --oracle           run the conformance cases on dockerd too, which has to pass them first
     --engine NAME      run them on this engine only (sampan or dockerd)
+    --newest-docker    drive them by the newest docker command only, not by each that there is
     --kills N          how often tests/faults/test_*kills*.py kill the daemon; --seed N repeats a run
     --model-steps N    random steps of tests/faults/test_model.py, beside its own few
     --leaks WHICH      what counts as left behind: all (everything new on the machine), own (what bears
@@ -37,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--engine", choices=("sampan", "dockerd"), help="run conformance cases on this engine only"
     )
+    group.addoption("--newest-docker", action="store_true", help="one docker command, not each")
     group.addoption(
         "--leaks", choices=("all", "own", "off"), default=None, help="what counts as left behind"
     )
@@ -195,6 +197,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("target", engines, indirect=True, scope="session")
     if "docker" in metafunc.fixturenames:
         versions = docker_clis() or {"none": ""}
+        if metafunc.config.getoption("--newest-docker"):
+            versions = dict(list(versions.items())[:1])
         metafunc.parametrize("docker", list(versions.values()), ids=list(versions), indirect=True)
 
 
