@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,49 @@ def test_update_changes_what_there_is() -> None:
     assert updates.live_resources(after, change) == {"memory": memory}
     undo = {"limit": 64 * MIB, "swap": 64 * MIB, "reservation": -1}
     assert updates.undoing(before, change) == {"memory": undo}
+
+
+def test_update_of_block_devices(tmp_path: Path) -> None:
+    """A list takes the place of the one before; what is no longer in it has no limit of its own."""
+    paths = [str(tmp_path / name) for name in "ab"]
+    for number, path in enumerate(paths):
+        os.mknod(path, 0o600 | stat.S_IFBLK, os.makedev(7, number))
+    first, second = paths
+    before = HostConfig(
+        blkio_weight=300,
+        blkio_device_read_bps=[ThrottleDevice(path=first, rate=10), ThrottleDevice(path=second, rate=20)],
+        blkio_device_write_bps=[ThrottleDevice(path=first, rate=10)],
+        blkio_weight_device=[WeightDevice(path=first, weight=500)],
+    )  # fmt: skip
+    change = UpdateConfig(
+        blkio_device_read_bps=[ThrottleDevice(path=second, rate=30)],
+        blkio_device_write_iops=[ThrottleDevice(path=first, rate=0)],
+        blkio_weight_device=[WeightDevice(path=second, weight=400)],
+    )
+    updates.refuse_others(before, change)
+    after = updates.changed(before, change)
+    assert after.blkio_device_write_bps == before.blkio_device_write_bps
+    assert after.blkio_device_write_iops is None
+    a, b = {"major": 7, "minor": 0}, {"major": 7, "minor": 1}
+    assert updates.block_io(before, after) == {
+        "blockIO": {
+            "throttleReadBpsDevice": [{**a, "rate": 0}, {**b, "rate": 30}],
+            "weightDevice": [{**a, "weight": 300}, {**b, "weight": 400}],
+        }
+    }
+    assert updates.block_io(after, before) == {
+        "blockIO": {
+            "throttleReadBpsDevice": [{**a, "rate": 10}, {**b, "rate": 20}],
+            "weightDevice": [{**b, "weight": 300}, {**a, "weight": 500}],
+        }
+    }
+    assert updates.block_io(before, before) == {}
+    weighed = updates.changed(before, UpdateConfig(blkio_weight=200))
+    assert updates.block_io(before, weighed) == {"blockIO": {"weight": 200}}
+    assert updates.block_io(weighed, HostConfig())["blockIO"]["weight"] == 100
+    gone = updates.changed(before, UpdateConfig(blkio_device_read_bps=[ThrottleDevice(path="/dev/none", rate=1)]))  # fmt: skip
+    with pytest.raises(NotFound, match="no such device: /dev/none"):
+        updates.block_io(before, gone)
 
 
 def test_update_of_processes() -> None:

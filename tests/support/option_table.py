@@ -65,6 +65,7 @@ CONTAINER_CONFIG = (
 )  # fmt: skip
 
 LIVE = "; `update` changes it at once"
+LIVE_LIST = LIVE + ": the list takes the place of the one before, 0 lifts a device's limit (dockerd 20.10 ignores it)"
 V1 = "; cgroup v1 only, warned of and discarded on v2"
 LARGE = "501; has an issue of its own"
 
@@ -73,11 +74,11 @@ HOST_CONFIG = (
     Row("Memory", HONOURED, "`--memory`, 6 MB at least" + LIVE, f"{UPDATE}::test_limits_of_a_running_container"),
     Row("CgroupParent", HONOURED, "`--cgroup-parent`", f"{OPTIONS}::test_cgroup_parent"),
     Row("BlkioWeight", HONOURED, "`--blkio-weight`, where the kernel has BFQ or CFQ's file (dockerd 20.10 knows the latter only)" + LIVE, f"{RESOURCES}::test_oci"),
-    Row("BlkioWeightDevice", HONOURED, "`--blkio-weight-device`; the start fails for a device without BFQ", f"{RESOURCES}::test_devices_of_block_limits"),
-    Row("BlkioDeviceReadBps", HONOURED, "`--device-read-bps`", f"{OPTIONS}::test_device_rates"),
-    Row("BlkioDeviceWriteBps", HONOURED, "`--device-write-bps`", f"{OPTIONS}::test_device_rates"),
-    Row("BlkioDeviceReadIOps", HONOURED, "`--device-read-iops`", f"{OPTIONS}::test_device_rates"),
-    Row("BlkioDeviceWriteIOps", HONOURED, "`--device-write-iops`", f"{OPTIONS}::test_device_rates"),
+    Row("BlkioWeightDevice", HONOURED, "`--blkio-weight-device`; the start fails for a device without BFQ" + LIVE_LIST, f"{RESOURCES}::test_update_of_block_devices"),
+    Row("BlkioDeviceReadBps", HONOURED, "`--device-read-bps`" + LIVE_LIST, f"{UPDATE}::test_device_rates_of_a_running_container"),
+    Row("BlkioDeviceWriteBps", HONOURED, "`--device-write-bps`" + LIVE_LIST, f"{UPDATE}::test_device_rates_of_a_running_container"),
+    Row("BlkioDeviceReadIOps", HONOURED, "`--device-read-iops`" + LIVE_LIST, f"{UPDATE}::test_device_rates_of_a_running_container"),
+    Row("BlkioDeviceWriteIOps", HONOURED, "`--device-write-iops`" + LIVE_LIST, f"{UPDATE}::test_device_rates_of_a_running_container"),
     Row("CpuPeriod", HONOURED, "`--cpu-period`" + LIVE, f"{OPTIONS}::test_limit"),
     Row("CpuQuota", HONOURED, "`--cpu-quota`" + LIVE, f"{OPTIONS}::test_limit"),
     Row("CpuRealtimePeriod", HONOURED, "`--cpu-rt-period`, where the kernel has it and the parent cgroup time to give; refused otherwise" + LIVE, f"{OPTIONS}::test_refused_with_another_status"),
@@ -102,7 +103,7 @@ HOST_CONFIG = (
     Row("Binds", HONOURED, "`--volume`, see [volumes](volumes.md); `:ro` is recursive", f"{RUN}::test_bind_mounts"),
     Row("ContainerIDFile", KEPT, "`--cidfile` is the client's work", f"{OPTIONS}::test_what_is_only_kept"),
     Row("LogConfig", HONOURED, "`--log-driver json-file\\|none`, `--log-opt`: max-size, max-file, compress, labels, env and their -regex, tag (its fields, not Go's templates), mode (output never waits for who reads it, so both are the same); other drivers are refused", f"{OPTIONS}::test_log_attributes"),
-    Row("NetworkMode", HONOURED, "`--network bridge\\|host\\|none\\|container:X`; others are not found at the start", f"{NETWORK}::test_host"),
+    Row("NetworkMode", HONOURED, "`--network bridge\\|host\\|none\\|container:X`; names and IDs of [networks](networks.md); one that is not there is not found at the start", f"{NETWORK}::test_host"),
     Row("PortBindings", HONOURED, "`--publish`, see [published ports](networks.md#published-ports)" + LIVE, f"{PORTS}::test_shown"),
     Row("RestartPolicy", HONOURED, "`--restart`, see [restarts and health](restarts-and-health.md)" + LIVE, f"{RESTARTS}::test_on_failure_gives_up"),
     Row("AutoRemove", HONOURED, "`--rm`", f"{RUN}::test_rm_removes"),

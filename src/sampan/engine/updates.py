@@ -34,10 +34,18 @@ _CPU = (
     *("cpu_shares", "nano_cpus", "cpu_period", "cpu_quota"),
     *("cpu_realtime_period", "cpu_realtime_runtime", "cpuset_cpus", "cpuset_mems"),
 )
-CHANGEABLE = frozenset((*_MEMORY, *_CPU, "blkio_weight", "pids_limit"))
+_DEVICE_RATES = {
+    "blkio_device_read_bps": "throttleReadBpsDevice",
+    "blkio_device_write_bps": "throttleWriteBpsDevice",
+    "blkio_device_read_iops": "throttleReadIOPSDevice",
+    "blkio_device_write_iops": "throttleWriteIOPSDevice",
+}
+_BLOCK_IO = ("blkio_weight", "blkio_weight_device", *_DEVICE_RATES)
+CHANGEABLE = frozenset((*_MEMORY, *_CPU, *_BLOCK_IO, "pids_limit"))
 
 # What the kernel has where nothing is set: to take a change back.
 _UNSET_CPU = {"shares": 1024, "quota": -1, "period": 100_000}
+_UNSET_BLKIO_WEIGHT = 100
 
 
 async def update(
@@ -72,11 +80,13 @@ async def update(
         terms_before, deadline_before = container.record.terms, container.record.deadline
         wishes = checked_wishes(change.annotations or {})
         terms_after = terms.changed(terms_before, wishes)
-        await _apply(container, live_resources(after, change), undoing(before, change))
+        undo = {**undoing(before, change), **block_io(after, before)}
+        live = {**live_resources(after, change), **block_io(before, after)}
+        await _apply(container, live, undo)
         try:
             await change_network(container, terms_before, terms_after)
         except BaseException:
-            await _undo(container, undoing(before, change))
+            await _undo(container, undo)
             await change_network(container, terms_after, terms_before)
             raise
         container.record.host_config, container.record.terms = after, terms_after
@@ -87,7 +97,7 @@ async def update(
         except BaseException:
             container.record.host_config = before
             container.record.terms, container.record.deadline = terms_before, deadline_before
-            await _undo(container, undoing(before, change))
+            await _undo(container, undo)
             await change_network(container, terms_after, terms_before)
             raise
     return warnings
@@ -159,8 +169,16 @@ def conflict_with(before: HostConfig, change: UpdateConfig) -> str:
 
 
 def changed(before: HostConfig, change: UpdateConfig) -> HostConfig:
-    """The HostConfig afterwards; zero and empty leave a value as it is."""
+    """The HostConfig afterwards; zero and empty leave a value as it is.
+
+    A list of devices replaces the one before, and a device with a rate or weight of 0 has no limit.
+    """
     values = {name: getattr(change, name) for name in CHANGEABLE if getattr(change, name)}
+    for name in _DEVICE_RATES.keys() & values.keys():
+        values[name] = [device for device in values[name] if device.rate] or None
+    if "blkio_weight_device" in values:
+        weighed = [device for device in values["blkio_weight_device"] if device.weight]
+        values["blkio_weight_device"] = weighed or None
     if change.pids_limit is not None:
         values["pids_limit"] = max(change.pids_limit, 0)  # dockerd's spelling of "none"
     if change.restart_policy.name:
@@ -177,11 +195,39 @@ def live_resources(after: HostConfig, change: UpdateConfig) -> dict[str, Any]:
     for section, names in (("memory", _MEMORY), ("cpu", _CPU)):
         if any(getattr(change, name) for name in names) and section in whole:
             sections[section] = whole[section]
-    if change.blkio_weight:
-        sections["blockIO"] = {"weight": change.blkio_weight}
     if change.pids_limit is not None:
         sections["pids"] = {"limit": after.pids_limit or -1}
     return sections
+
+
+def block_io(before: HostConfig, after: HostConfig) -> dict[str, Any]:
+    """OCI resources that lead a cgroup from one to the other, as far as they are about block devices.
+
+    A device that has no rate of its own any more gets 0, the kernel's word for none; the weight of one is
+    then that of all, for there is no such word that all kernels know.
+
+    Raises:
+        NotFound: there is no such device.
+    """
+    old, new = (oci_resources(host, []).get("blockIO", {}) for host in (before, after))
+    section: dict[str, Any] = {}
+    weight = after.blkio_weight or _UNSET_BLKIO_WEIGHT
+    if after.blkio_weight != before.blkio_weight:
+        section["weight"] = weight
+    for key, word, none in (
+        ("weightDevice", "weight", weight),
+        *((key, "rate", 0) for key in _DEVICE_RATES.values()),
+    ):
+        wanted = {_number(entry): entry for entry in new.get(key, ())}
+        gone = [entry for entry in old.get(key, ()) if _number(entry) not in wanted]
+        entries = [*({**entry, word: none} for entry in gone), *wanted.values()]
+        if entries and old.get(key) != new.get(key):
+            section[key] = entries
+    return {"blockIO": section} if section else {}
+
+
+def _number(entry: Mapping[str, Any]) -> tuple[int, int]:
+    return entry["major"], entry["minor"]
 
 
 def undoing(before: HostConfig, change: UpdateConfig) -> dict[str, Any]:
@@ -192,8 +238,6 @@ def undoing(before: HostConfig, change: UpdateConfig) -> dict[str, Any]:
         sections["memory"] = {**unset, **sections.get("memory", {})}
     if any(getattr(change, name) for name in _CPU):
         sections["cpu"] = {**_UNSET_CPU, **sections.get("cpu", {})}
-    if change.blkio_weight:
-        sections["blockIO"] = {"weight": before.blkio_weight or 100}
     return sections
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -71,6 +72,45 @@ def test_limits_of_a_running_container_on_v2(docker: DockerCLI, name: str) -> No
     assert limits(docker, name, *files) == found
     docker("update", "--pids-limit", "-1", name)
     assert limits(docker, name, "pids.max") == ["max"]
+
+
+@pytest.mark.cgroup1
+@pytest.mark.usefixtures("only_sampan")
+def test_device_rates_of_a_running_container(docker: DockerCLI, target: Engine, name: str) -> None:
+    """dockerd 20.10 takes them and does nothing."""
+
+    def rates(file: str) -> set[str]:
+        text = docker("exec", name, "cat", f"/sys/fs/cgroup/blkio/blkio.throttle.{file}_device").out
+        return set(text.splitlines())
+
+    loops = [{"Path": f"/dev/loop{number}", "Rate": 1000 + number} for number in range(2)]
+    assert update(target, name, BlkioDeviceReadBps=loops, BlkioDeviceWriteIOps=loops[:1])[0] == 200
+    assert (rates("read_bps"), rates("write_iops")) == ({"7:0 1000", "7:1 1001"}, {"7:0 1000"})
+    assert update(target, name, BlkioDeviceReadBps=loops[1:])[0] == 200
+    assert (rates("read_bps"), rates("write_iops")) == ({"7:1 1001"}, {"7:0 1000"})
+    docker("restart", "-t", "0", name)
+    assert (rates("read_bps"), rates("write_iops")) == ({"7:1 1001"}, {"7:0 1000"})
+    none = [{"Path": "/dev/nosuch", "Rate": 1}]
+    assert update(target, name, BlkioDeviceReadBps=none)[0] == 404
+    nothing = [{"Path": "/dev/loop0", "Rate": 0}]
+    assert update(target, name, BlkioDeviceWriteIOps=nothing, CpuShares=100)[0] == 200
+    assert (rates("read_bps"), rates("write_iops")) == ({"7:1 1001"}, set())
+    host = host_config(target, name)
+    assert (host["BlkioDeviceReadBps"], host["BlkioDeviceWriteIOps"]) == (loops[1:], [])
+
+
+@pytest.mark.cgroup2
+@pytest.mark.vm
+@pytest.mark.usefixtures("only_sampan")
+def test_device_rates_of_a_running_container_on_v2(
+    docker: DockerCLI, target: Engine, name: str
+) -> None:
+    disk = next(f"/dev/{disk}" for disk in sorted(os.listdir("/sys/block")) if os.path.exists(f"/dev/{disk}"))  # fmt: skip
+    rates = [{"Path": disk, "Rate": 100000}]
+    assert update(target, name, BlkioDeviceReadBps=rates)[0] == 200
+    assert "rbps=100000" in limits(docker, name, "io.max")
+    assert update(target, name, BlkioDeviceReadBps=[{**rates[0], "Rate": 0}])[0] == 200
+    assert limits(docker, name, "io.max") == []
 
 
 @pytest.mark.cgroup1
