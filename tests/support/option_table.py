@@ -65,7 +65,10 @@ CONTAINER_CONFIG = (
 )  # fmt: skip
 
 LIVE = "; `update` changes it at once"
-LIVE_LIST = LIVE + ": the list takes the place of the one before, 0 lifts a device's limit (dockerd 20.10 ignores it)"
+LIVE_LIST = (
+    LIVE
+    + ": the list takes the place of the one before, 0 lifts a device's limit (dockerd 20.10 ignores it)"
+)
 V1 = "; cgroup v1 only, warned of and discarded on v2"
 LARGE = "501; has an issue of its own"
 

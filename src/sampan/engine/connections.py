@@ -104,16 +104,17 @@ class Connections:
             NotFound, InvalidArgument: in dockerd's words.
             SampanError: it is not in it; a failure of the engine, as dockerd has it.
         """
-        entry = self._networks.get(network_reference)
-        network = entry.network
         try:
             container = self._registry.find(container_reference)
         except NotFound:
             if force:
+                name = self._networks.get(network_reference).name
                 raise SampanError(
-                    f"container {container_reference} is not connected to network {entry.name}"
+                    f"container {container_reference} is not connected to network {name}"
                 ) from None
             raise
+        entry = self._networks.get(network_reference)
+        network = entry.network
         async with container.lock:
             if HOST in (entry.name, self._networking.mode(container)):
                 raise InvalidArgument(

@@ -271,12 +271,12 @@ class Containers:
         container = self.get(reference)
         try:
             await self.lifecycle.restart(container, signal_name=signal, timeout_s=timeout_s)
-        except RuntimeFailure as failure:
+        except (RuntimeFailure, NotFound) as failure:
             raise RuntimeFailure(
                 "restart",
                 f"Cannot restart container {reference}: {failure.message}",
-                path=failure.path,
-                errno=failure.errno,
+                path=getattr(failure, "path", None),
+                errno=getattr(failure, "errno", None),
                 hint=failure.hint,
             ) from failure
 
