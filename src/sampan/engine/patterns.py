@@ -8,6 +8,7 @@ expression can match are counted beforehand, at the most, and one with too many 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from re import _constants as codes  # type: ignore[attr-defined]
@@ -33,7 +34,9 @@ def compile_pattern(text: str) -> re.Pattern[str]:
     try:
         if len(text) > LONGEST_PATTERN:
             raise re.error("too long")
-        return re.compile(text)
+        with warnings.catch_warnings():  # of what Python may read otherwise some day
+            warnings.simplefilter("ignore", FutureWarning)
+            return re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
         raise InvalidArgument(f"no regular expression: {error}") from error
 
@@ -55,7 +58,9 @@ def found(pattern: re.Pattern[str], text: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _ways(text: str, places: int) -> float:
-    return _ways_of(parser.parse(text), places)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return _ways_of(parser.parse(text), places)
 
 
 def _ways_of(parts: Sequence[tuple[Any, Any]], places: int) -> float:
