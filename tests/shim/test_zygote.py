@@ -116,11 +116,28 @@ async def test_killed_spare_is_replaced(machine: Machine) -> None:
 
 
 @pytest.mark.root
-async def test_killed_helper_fails_one_start(machine: Machine) -> None:
+async def test_killed_helper_is_replaced(machine: Machine) -> None:
     spare = await spare_of(machine)
-    os.kill(children(spare)[0], signal.SIGKILL)
+    helper = children(spare)[0]
+    end = os.pidfd_open(helper)
+    os.kill(helper, signal.SIGKILL)
+    await until_ended(end)
+    connection = await machine.spawn("true")
+    assert (await connection.exited).exit_code == 0
+
+
+@pytest.mark.root
+async def test_helper_killed_at_work_fails_one_start(machine: Machine) -> None:
+    spare = await spare_of(machine)
+    helper = children(spare)[0]
+    os.kill(helper, signal.SIGSTOP)
+    request = machine.request("true")
+    start = asyncio.ensure_future(machine.start(request))
+    while not os.path.exists(request.socket):  # the shim has begun, and waits for its helper
+        await asyncio.sleep(0.005)
+    os.kill(helper, signal.SIGKILL)
     with pytest.raises(RuntimeFailure, match="helper died"):
-        await machine.spawn("true")
+        await start
     connection = await machine.spawn("true")
     assert (await connection.exited).exit_code == 0
 
@@ -182,18 +199,34 @@ def test_values_of_a_newer_peer() -> None:
 
 
 def test_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A warm spare is exchanged for a lean one when requests have stopped; a lean one stays."""
+    """A spare comes when a request is some time past, or what one asked for has ended.
+
+    A warm one is exchanged for a lean one when requests have stopped; a lean one stays.
+    """
     now = 1000.0
     monkeypatch.setattr(zygote_module.time, "monotonic", lambda: now)
+    ended: list[int] = []
+    monkeypatch.setattr(
+        zygote_module.os, "waitpid", lambda *_: (ended.pop(), 0) if ended else (0, 0)
+    )
     ours, theirs = socket.socketpair()
     with ours, theirs:
         zygote = zygote_module.Zygote(ours)
-        assert zygote._patience() == zygote_module.QUIET_S
-        zygote._spare = zygote_module.Spare(1, theirs, warm=False)
-        assert zygote._patience() is None
-        zygote._spare = zygote_module.Spare(1, theirs, warm=True)
-        zygote._busy_until = now + 4
-        assert zygote._patience() == 4
-        now += 5
-        assert zygote._patience() == 0
-        zygote._loop.close()
+        with zygote._lessons, zygote._teachers:
+            assert zygote._patience() == 0
+            zygote._due = now + zygote_module.QUIET_S
+            assert zygote._patience() == zygote._due - now
+            ended.append(2)
+            zygote._reap()
+            assert zygote._patience() == 0
+            zygote._spare = zygote_module.Spare(1, theirs, theirs, warm=False)
+            assert zygote._patience() is None
+            zygote._spare = zygote_module.Spare(1, theirs, theirs, warm=True)
+            zygote._busy_until = now + 4
+            assert zygote._patience() == 4
+            now += 5
+            assert zygote._patience() == 0
+            ended.append(1)  # the spare itself: not at once, it might die each time
+            zygote._reap()
+            assert 0 < (zygote._patience() or 0) <= zygote_module.QUIET_S
+            zygote._loop.close()

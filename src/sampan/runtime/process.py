@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from sampan.linux.seqpacket import Socket
     from sampan.runtime.settle import Settler
 
-    Place = tuple[Cgroup | None, Leaf | None]
+    # A cgroup, one in it to be born in, and whether descriptors of it may stay open.
+    Place = tuple[Cgroup | None, Leaf | None, bool]
 
 
 _CONFINEMENT = ("apparmorProfile", "rlimits", "selinuxLabel")
@@ -122,9 +123,9 @@ def execute(
     preserve_fds: int = 0,
     die_with_parent: bool = True,
     target: int | None = None,
-    report: Socket | None = None,
     adopts_orphans: bool = False,
     leaf: Leaf | None = None,
+    ends_soon: bool = False,
 ) -> Exec:
     """Run `raw` (`process` of the OCI runtime-spec) in the container of init `container_pid`.
 
@@ -132,10 +133,10 @@ def execute(
     filter and defaults. `stdio` become 0, 1, 2; None makes a terminal. Without `seccomp_program`
     the configuration's filter is compiled. `target` is a pidfd of init, for callers whose
     `container_pid` may be another process's by now; the caller keeps it. The caller has one thread.
-    Returns when the program runs. With `report` it returns before: whoever has that socket's other
-    end hears there that the program runs, or why it does not, by `await_program`. With `adopts_orphans`
-    all that the process starts stays its descendant as long as it lives (PR_SET_CHILD_SUBREAPER).
-    It is born in the `leaf` of the cgroup, if there is to be one.
+    Returns when the program runs. With `adopts_orphans` all that the process starts stays its
+    descendant as long as it lives (PR_SET_CHILD_SUBREAPER).
+    It is born in the `leaf` of the cgroup, if there is to be one. `ends_soon`: what takes the kernel half
+    a millisecond to close (a mount that ends, and with it an RCU grace period) is left to the caller's end.
 
     Raises:
         RuntimeFailure: the container's init has ended (stage `exec`, ESRCH), or a step failed; the
@@ -164,8 +165,8 @@ def execute(
     )
     settler.agent = notify.connect_agent(linux.get("seccomp"), state, version)
     try:
-        place = cgroup, leaf
-        return _execute(container_pid, settler, config, place, warnings, undo, target, report)
+        place = cgroup, leaf, ends_soon
+        return _execute(container_pid, settler, config, place, warnings, undo, target)
     except OSError as error:
         failure = os_failure("exec", error)
         undo.run(failure)
@@ -199,11 +200,7 @@ def _execute(
     warnings: list[str],
     undo: Undo,
     target: int | None,
-    report: Socket | None,
 ) -> Exec:
-    if report is not None and settler.agent is None:
-        pid, fd = _begin(container_pid, settler, config, place, target, report)
-        return Exec(pid, fd, None, warnings)
     ours, theirs = seqpacket.pair()
     try:
         pid, fd = _begin(container_pid, settler, config, place, target, theirs)
@@ -212,21 +209,15 @@ def _execute(
         theirs.close()
         if settler.agent is not None:
             messages.send(ours, messages.JOINED, {"pid": pid})
-        console_fd = await_program(ours)
+        console_fd = _await_program(ours)
     finally:
         ours.close()
         theirs.close()
-    if report is not None:
-        messages.send(report, messages.READY, None, *(() if console_fd is None else (console_fd,)))
     return Exec(pid, fd, console_fd, warnings)
 
 
-def await_program(sock: Socket) -> int | None:
-    """Wait until the program runs; its terminal's master, if it has one.
-
-    Raises:
-        RuntimeFailure: a step failed; the process is about to end.
-    """
+def _await_program(sock: Socket) -> int | None:
+    """Wait until the program runs; its terminal's master, if it has one."""
     kind, _, fds = messages.receive(sock)
     try:
         if kind != messages.READY:
@@ -257,12 +248,12 @@ def _begin(
             raise _ended()
         flags = _namespace_flags(container_pid, config)
         gate = into = None
-        cgroup, leaf = place
+        cgroup, leaf, ends_soon = place
         if cgroup is not None:
             gate = cgroup.gate()
             closing.add(gate.close)
             into = _open_cgroup(cgroup, leaf, container_pid)
-        if into is not None:
+        if into is not None and not ends_soon:
             closing.add(os.close, into)
         score = _oom_score(settler.identity.raw, config)
         entry = _Entry(settler, sock, target, flags, gate, into, score)

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 
-from sampan.linux import seqpacket
 from sampan.linux import syscalls as kernel
 from sampan.shim import launching, protocol
 from sampan.shim.exec_order import ExecOrder
@@ -19,8 +18,12 @@ from sampan.shim.protocol import SpawnOrder, StreamOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sampan.linux.seqpacket import Socket
+    from collections.abc import Sequence
+
     from sampan.shim.protocol import Message
+    from sampan.shim.working_set import Lesson, Span
+
+    Pair = tuple[socket.socket, socket.socket]
 
 PR_SET_NAME = 15  # linux/prctl.h
 SHIM_NAME = ctypes.create_string_buffer(b"sampan-shim")
@@ -31,16 +34,28 @@ KEEPER_NAME = ctypes.create_string_buffer(b"sampan-exec")
 def run_now(packet: bytes, fds: list[int]) -> None:
     """Do what a packet asks for, from fork to the end of the process that it is about."""
     leave_zygote()
-    serve(packet, fds, Helper(launching.work), Loop())
+    helper = Helper(launching.work)
+    helper.begin(packet, fds)
+    serve(packet, fds, helper, Loop())
 
 
-def run_spare(source: socket.socket, *, warm: bool) -> None:
+def run_spare(
+    source: socket.socket,
+    helpers: Pair,
+    ahead: Sequence[Span],
+    lesson: Lesson | None,
+    *,
+    warm: bool,
+) -> None:
     """Be ready for a packet: whatever takes time is done before it comes over `source`.
 
-    `warm`: also what takes memory, the copies of all pages that the work will write to.
+    The helper gets the same packet from the zygote over the first of `helpers`, the ends of its socket.
+    `warm`: also what takes memory, the pages that the work will touch: `ahead`.
     """
     leave_zygote()
-    helper = Helper(launching.work, ahead=warm)
+    helper = Helper(launching.work, helpers, ahead=ahead if warm else (), lesson=lesson)
+    if lesson is not None:
+        lesson.close()
     loop = Loop()
     loop.catch_children()
     if warm:
@@ -81,18 +96,11 @@ def leave_zygote() -> None:
 
 
 def serve(packet: bytes, fds: list[int], helper: Helper, loop: Loop) -> None:
-    """The helper gets the packet as it came, with what of its descriptors it needs."""
-    body = [os.dup(fds[0])] if packet[:1] == protocol.MEMFD else []
+    """Do our part; the helper has the same packet, and has begun with its own."""
     message = protocol.decode(packet, fds)
     if message["type"] == "exec":
-        ours, theirs = seqpacket.pair()
-        helper.begin(packet, [*body, fds[1], theirs.fileno()])
-        theirs.close()
-        protocol.close_all(body)
-        serve_exec(message, fds, helper, loop, ours)
+        serve_exec(message, fds, helper, loop)
     else:
-        helper.begin(packet, body)
-        protocol.close_all(body)
         serve_container(message, fds, helper, loop)
 
 
@@ -104,12 +112,10 @@ def serve_container(message: Message, fds: list[int], helper: Helper, loop: Loop
         shim.serve()
 
 
-def serve_exec(
-    message: Message, fds: list[int], helper: Helper, loop: Loop, report: Socket
-) -> None:
+def serve_exec(message: Message, fds: list[int], helper: Helper, loop: Loop) -> None:
     kernel.prctl(PR_SET_NAME, ctypes.addressof(KEEPER_NAME))
     order = ExecOrder.from_dict(message["order"])
     connection, container, *client = fds
-    keeper = Keeper(loop, order, socket.socket(fileno=connection), container, helper, report)
+    keeper = Keeper(loop, order, socket.socket(fileno=connection), container, helper)
     if keeper.start(client):
         keeper.serve()

@@ -8,29 +8,32 @@ children all the same (CLONE_PARENT), so that the shim reaps them and they die w
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
 import sys
+import time
 
 from sampan.errors import RuntimeFailure, SampanError
 from sampan.linux import process
 from sampan.linux import syscalls as kernel
 from sampan.shim import protocol
+from sampan.shim.working_set import Observer, populate, private_areas
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import NoReturn
 
     from sampan.shim.protocol import Message
+    from sampan.shim.working_set import Lesson, Span
 
     Answer = tuple[Message, list[int]]
     Work = Callable[[Message, list[int]], Answer]
 
-MADV_POPULATE_READ = 22  # asm-generic/mman-common.h, Linux 5.14
-MADV_POPULATE_WRITE = 23
+# The end of a process takes its processor for a millisecond. The kernel wakes the reader of a message on the
+# processor of who sent it: there the parent would wait that long.
+WAY_S = 0.001
 
 
 class Helper:
@@ -38,20 +41,29 @@ class Helper:
 
     __slots__ = ("_sock",)
 
-    def __init__(self, work: Work, *, ahead: bool = False) -> None:
-        """Fork it; `ahead` of need, it first takes the time to make all its pages its own.
+    def __init__(
+        self,
+        work: Work,
+        ends: tuple[socket.socket, socket.socket] | None = None,
+        *,
+        ahead: Iterable[Span] = (),
+        lesson: Lesson | None = None,
+    ) -> None:
+        """Fork it; it first takes the time to have the memory `ahead` of need.
+
+        `ends` are those of its socket, where somebody else gives it its work: taken over.
 
         Raises:
             OSError: of fork(2).
         """
-        self._sock, theirs = socket.socketpair(
+        self._sock, theirs = ends or socket.socketpair(
             socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC
         )
         parent = os.getpid()
         try:
             if os.fork() == 0:
                 self._sock.close()
-                be_helper(work, theirs, parent, ahead=ahead)
+                be_helper(work, theirs, parent, ahead, lesson)
         except OSError:
             self._sock.close()
             raise
@@ -85,16 +97,21 @@ class Helper:
         return received
 
 
-def be_helper(work: Work, sock: socket.socket, parent: int, *, ahead: bool) -> NoReturn:
+def be_helper(
+    work: Work, sock: socket.socket, parent: int, ahead: Iterable[Span], lesson: Lesson | None
+) -> NoReturn:
     try:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
         process.clone_for_parent()
-        if ahead:
-            populate()
+        populate(ahead)
+        observer, areas = observe(lesson)
         received = protocol.receive(sock) if os.getppid() == parent else None
         if received is not None:
-            message, fds = attempt(work, *received)
-            protocol.send(sock, message, fds)
+            kind = received[0]["type"]
+            protocol.send(sock, *attempt(work, *received))
+            time.sleep(WAY_S)
+            if lesson is not None and observer is not None and kind in lesson.wanted:
+                lesson.give(kind, observer.touched(areas))
     except BaseException:  # noqa: BLE001  a fork's child never returns into its parent's stack
         sys.excepthook(*sys.exc_info())
     finally:
@@ -108,21 +125,14 @@ def attempt(work: Work, message: Message, fds: list[int]) -> Answer:
         return {"type": "failed", **protocol.failure_to_dict(as_failure(error))}, []
 
 
-def populate() -> None:
-    """Take all pages now, in bulk, instead of one fault at a time later: those shared with the parent are
-    copied, those of files mapped.
-
-    A kernel that does not know how (before 5.14) leaves it at the faults.
-    """
-    with open("/proc/self/maps", "rb") as maps:
-        lines = maps.read().splitlines()
-    for line in lines:
-        span, mode = line.split(b" ", 2)[:2]
-        if mode[3:] != b"p" or mode[:1] != b"r":
-            continue
-        start, end = (int(part, 16) for part in span.split(b"-"))
-        how = MADV_POPULATE_WRITE if mode[1:2] == b"w" else MADV_POPULATE_READ
-        kernel.libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), how)
+def observe(lesson: Lesson | None) -> tuple[Observer | None, list[Span]]:
+    """What is needed for a lesson, while /proc is the machine's."""
+    if lesson is None:
+        return None, []
+    try:
+        return Observer(), private_areas()
+    except OSError:  # of a kernel without it
+        return None, []
 
 
 def as_failure(error: SampanError | OSError) -> RuntimeFailure:

@@ -13,7 +13,6 @@ import time
 from sampan.errors import RuntimeFailure
 from sampan.linux import pidfd
 from sampan.linux.cgroups.manager import open_cgroup
-from sampan.runtime.process import await_program
 from sampan.shim import protocol
 from sampan.shim.control import Control
 from sampan.shim.loop import READ
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     import socket
 
     from sampan.linux.cgroups.leaf import Leaf
-    from sampan.linux.seqpacket import Socket
     from sampan.shim.exec_order import ExecOrder
     from sampan.shim.helper import Helper
     from sampan.shim.loop import Loop
@@ -33,6 +31,8 @@ if TYPE_CHECKING:
 
 # The exit code of a process whose time was up, as by timeout(1).
 TIMED_OUT = 124
+# Our own end takes the processor for a millisecond, and the client, which has all, is about to end too.
+WAY_S = 0.005
 STOP_ATTEMPTS = 50
 STOP_PAUSE_S = 0.001
 
@@ -53,7 +53,6 @@ class Keeper:
         "_order",
         "_pid",
         "_pidfd",
-        "_report",
         "_stdio",
         "_timed_out",
     )
@@ -65,16 +64,11 @@ class Keeper:
         connection: socket.socket,
         container: int,
         helper: Helper,
-        report: Socket,
     ) -> None:
-        """`helper` has begun to make the process; `container` is the pidfd of the container's first.
-
-        On `report` the process itself says how it gets on.
-        """
+        """`helper` has begun to make the process; `container` is the pidfd of the container's first."""
         self._order = order
         self._container = container
         self._helper = helper
-        self._report = report
         self._loop = loop
         self._control = Control(loop, connection, self._handle, lambda _: None)
         self._stdio: Stdio | None = None
@@ -122,9 +116,7 @@ class Keeper:
         """Wait until the program runs; what `Stdio.start` takes."""
         made, (self._pidfd, *fds) = self._helper.result()
         self._pid = made["pid"]
-        console = await_program(self._report)
-        self._report.close()
-        return fds if console is None else [console]
+        return fds
 
     def serve(self) -> None:
         """Until nothing more can come, or the container has ended."""
@@ -135,6 +127,7 @@ class Keeper:
         while self._stdio is not None and self._stdio.has_output:
             self._loop.run_once()
         self._drop_leaf()
+        time.sleep(WAY_S)
 
     def _leaf(self) -> Leaf | None:
         path = self._order.cgroup_path

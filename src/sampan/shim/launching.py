@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from sampan.linux import mounts, netlink, seqpacket
+from sampan.linux import mounts, netlink
 from sampan.linux.cgroups.manager import open_cgroup
 from sampan.runtime import launch
 from sampan.runtime import process as runtime_process
@@ -31,8 +31,8 @@ JOINS = "joins"  # the answer of a helper to a container that it cannot make
 def work(message: Message, fds: list[int]) -> Answer:
     """Start the process that a `spawn` or `exec` message asks for.
 
-    `fds` of the latter: the container's pidfd, and the socket that the keeper reads its success from
-    (`runtime.process.await_program`); it is only cloned when this returns.
+    `fds` are those of the message, taken over; only the container's pidfd, the second of the latter, is
+    of use here.
 
     The answer has its `pid`, `warnings` and `marks`; the descriptors are its pidfd, as many `sockets`
     as it says (see `linux.dns_sockets`) and those that `Stdio.start` takes. A container that joins namespaces is left to the shim itself (JOINS): the
@@ -42,7 +42,10 @@ def work(message: Message, fds: list[int]) -> Answer:
         RuntimeFailure: a stage failed; all is undone.
     """
     if message["type"] == "exec":
-        return start_exec(ExecOrder.from_dict(message["order"]), *fds)
+        target = fds.pop(1)
+        protocol.close_all(fds)
+        return start_exec(ExecOrder.from_dict(message["order"]), target)
+    protocol.close_all(fds)
     order = SpawnOrder.from_dict(message["request"])
     if order.runtime:
         return start_by_other(order)
@@ -123,29 +126,28 @@ def start_by_other(order: SpawnOrder) -> Answer:
     return answer, [made.pidfd, *made.sockets, *ours]
 
 
-def start_exec(order: ExecOrder, target: int, report: int) -> Answer:
+def start_exec(order: ExecOrder, target: int) -> Answer:
+    """As `work`, a further process for the container whose first process `target` is."""
     request = order.what()
     set_size(request.process, request.console_size)
     stdin = order.stream is not None and bool(order.stream["stdin"])
     stdio, ours = make_stdio(terminal=request.terminal, watched=order.is_watched, stdin=stdin)
-    sock = seqpacket.adopt(report)
     cgroup = open_cgroup(order.cgroup_path) if order.cgroup_path else None
-    try:
-        made = runtime_process.execute(
-            order.container_pid,
-            request.process,
-            config=order.config,
-            stdio=stdio,
-            container_id=order.container_id,
-            seccomp_program=read_program(request.seccomp_program),
-            cgroup=cgroup,
-            target=target,
-            report=sock,
-            adopts_orphans=request.adopts_orphans,
-            leaf=None if cgroup is None else order.leaf_of(cgroup),
-        )
-    finally:
-        sock.close()  # its end is what the keeper waits for next
+    made = runtime_process.execute(
+        order.container_pid,
+        request.process,
+        config=order.config,
+        stdio=stdio,
+        container_id=order.container_id,
+        seccomp_program=read_program(request.seccomp_program),
+        cgroup=cgroup,
+        target=target,
+        adopts_orphans=request.adopts_orphans,
+        leaf=None if cgroup is None else order.leaf_of(cgroup),
+        ends_soon=True,
+    )
+    if made.console_fd is not None:
+        ours = [made.console_fd]
     return started(made.pid, made.warnings), [made.pidfd, *ours]
 
 

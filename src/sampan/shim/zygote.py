@@ -22,6 +22,7 @@ from sampan.linux.cgroups.manager import open_cgroup
 from sampan.runtime import launch
 from sampan.shim import child, pipes, protocol
 from sampan.shim.loop import READ, Loop
+from sampan.shim.working_set import REPORT_LIMIT, Lesson, WorkingSet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 PROCESS_NAME = b"sampan-zygote"
-QUIET_S = 0.01  # so long after a request the next spare is forked: not in a start's way
+QUIET_S = (
+    0.01  # so long after a request the next spare is forked at the latest: not in a start's way
+)
+RETRY_S = 1.0  # after a fork that failed
 # So long after a request another one is likely, and worth the 8 MiB of a spare's copied pages.
 BUSY_S = 3.0
 
@@ -58,14 +62,39 @@ def main(fd: int) -> NoReturn:
 
 
 class Spare:
-    """A shim that waits for its container; `warm`: with its pages copied ahead."""
+    """A shim that waits for its container; `warm`: with its pages copied ahead.
 
-    __slots__ = ("pid", "sock", "warm")
+    `helper` leads to its helper, which gets the same packet: it need not wait until the shim has
+    read it and passed it on.
+    """
 
-    def __init__(self, pid: int, sock: socket.socket, *, warm: bool) -> None:
+    __slots__ = ("helper", "pid", "sock", "warm")
+
+    def __init__(self, pid: int, sock: socket.socket, helper: socket.socket, *, warm: bool) -> None:
         self.pid = pid
         self.sock = sock
+        self.helper = helper
         self.warm = warm
+
+    def give(self, packet: bytes, fds: list[int]) -> bool:
+        """Have it do what the packet asks for; False: it cannot, and nothing of it is done.
+
+        The helper first: it is the one whom all wait for.
+
+        Raises:
+            OSError: the shim was killed a moment ago, and its helper, which dies with it, has begun.
+        """
+        try:
+            protocol.send_packet(self.helper, packet, fds)
+        except OSError:
+            return False  # killed, the shim or its helper alone
+        protocol.send_packet(self.sock, packet, fds)
+        return True
+
+    def close(self) -> None:
+        """Let go of it; without a packet it ends."""
+        self.sock.close()
+        self.helper.close()
 
 
 class Zygote:
@@ -76,19 +105,25 @@ class Zygote:
         self._running = True
         self._spare: Spare | None = None
         self._busy_until = 0.0
+        self._due = 0.0
+        self._working_set = WorkingSet(("exec", "spawn"))
+        self._lessons, self._teachers = _pair()
+        self._lessons.setblocking(False)
 
     def serve(self) -> None:
         """Until the daemon is gone."""
         self._loop.on_child(self._reap)
         self._loop.watch(self._sock.fileno(), READ, self._on_request)
+        self._loop.watch(self._lessons.fileno(), READ, self._learn)
         while self._running:
-            if not self._loop.run_once(self._patience()):
+            self._loop.run_once(self._patience())
+            if self._patience() == 0.0:
                 self._fork_spare()
 
     def _patience(self) -> float | None:
         """How long to wait for a request before the spare is made, or exchanged for a lean one."""
         if self._spare is None:
-            return QUIET_S
+            return max(0.0, self._due - time.monotonic())
         if self._spare.warm:
             return max(0.0, self._busy_until - time.monotonic())
         return None
@@ -103,23 +138,39 @@ class Zygote:
         if received is None:
             self._running = False
             return
-        self._busy_until = time.monotonic() + BUSY_S
+        now = time.monotonic()
+        self._busy_until, self._due = now + BUSY_S, now + QUIET_S
         packet, fds = received
         if not self._give_to_spare(packet, fds):
             self._fork_for(packet, fds)
         protocol.close_all(fds)
+
+    def _learn(self, _: int) -> None:
+        """One of the first helpers tells what its work has touched."""
+        try:
+            self._working_set.learn(self._lessons.recv(REPORT_LIMIT))
+        except BlockingIOError:
+            return
+        if not self._working_set.wanted():
+            self._loop.forget(self._lessons.fileno())
+            self._lessons.close()
+            self._teachers.close()
+
+    def _lesson(self) -> Lesson | None:
+        wanted = self._working_set.wanted()
+        return Lesson(self._teachers, wanted) if wanted else None
 
     def _give_to_spare(self, packet: bytes, fds: list[int]) -> bool:
         spare, self._spare = self._spare, None
         if spare is None:
             return False
         try:
-            protocol.send_packet(spare.sock, packet, fds)
-        except OSError:
-            return False  # it was killed
+            return spare.give(packet, fds)
+        except OSError as error:
+            refuse(packet, fds, error)
+            return True
         finally:
-            spare.sock.close()
-        return True
+            spare.close()
 
     def _fork_for(self, packet: bytes, fds: list[int]) -> None:
         try:
@@ -133,31 +184,34 @@ class Zygote:
     def _fork_spare(self) -> None:
         """Have a spare: warm while requests come, lean when the engine idles."""
         if self._spare is not None:
-            self._spare.sock.close()  # it ends
+            self._spare.close()
             self._spare = None
         warm = time.monotonic() < self._busy_until
-        ours, theirs = socket.socketpair(
-            socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC
-        )
+        ours, theirs = _pair()
+        helpers = _pair()
         try:
             pid = os.fork()
         except OSError:  # the next request will meet the same and say it
-            ours.close()
-            theirs.close()
+            self._due = time.monotonic() + RETRY_S
+            for sock in (ours, theirs, *helpers):
+                sock.close()
             return
         if pid == 0:
             ours.close()
-            self._be_child(lambda: child.run_spare(theirs, warm=warm))
+            ahead, lesson = self._working_set.spans, self._lesson()
+            self._be_child(lambda: child.run_spare(theirs, helpers, ahead, lesson, warm=warm))
         theirs.close()
-        self._spare = Spare(pid, ours, warm=warm)
+        helpers[1].close()
+        self._spare = Spare(pid, ours, helpers[0], warm=warm)
 
     def _be_child(self, life: Callable[[], None]) -> NoReturn:
         """Give up what is the zygote's, and live; a fork's child never returns into this stack."""
         try:
             self._loop.close()
             self._sock.close()
+            self._lessons.close()
             if self._spare is not None:
-                self._spare.sock.close()
+                self._spare.close()
             life()
         except BaseException:  # noqa: BLE001  the last resort of a process: say it in zygote.log
             sys.excepthook(*sys.exc_info())
@@ -165,14 +219,24 @@ class Zygote:
             os._exit(0)
 
     def _reap(self) -> None:
-        """Take the status of shims that have ended; nobody needs it, their sockets told the daemon."""
+        """Take the status of shims that have ended; nobody needs it, their sockets told the daemon.
+
+        Who has had something short done may soon want more, and now nobody waits: time for the next spare.
+        """
         try:
             while pid := os.waitpid(-1, os.WNOHANG)[0]:
                 if self._spare is not None and pid == self._spare.pid:
-                    self._spare.sock.close()
+                    self._spare.close()
                     self._spare = None
+                    self._due = time.monotonic() + QUIET_S
+                elif self._spare is None:
+                    self._due = 0.0
         except ChildProcessError:
             pass
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
 
 
 def refuse(packet: bytes, fds: list[int], error: OSError) -> None:
