@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 
 from sampan.errors import RuntimeFailure
-from sampan.linux import capabilities, pidfd, seqpacket
+from sampan.linux import capabilities, pidfd, seqpacket, vfork
 from sampan.linux import syscalls as sys
 from sampan.linux.cgroups import layout as cgroup_layout
 from sampan.runtime import identity, init, messages, preparation, support
@@ -202,6 +202,7 @@ def warm() -> None:
     identity.available_capabilities()
     capabilities.last()
     cgroup_layout.layout()
+    vfork.available()
     _import_resolver()
 
 

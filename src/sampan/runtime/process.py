@@ -250,7 +250,7 @@ def _begin(
         gate = into = None
         cgroup, leaf, ends_soon = place
         if cgroup is not None:
-            gate = cgroup.gate()
+            gate = _open_gate(cgroup, target)
             closing.add(gate.close)
             into = _open_cgroup(cgroup, leaf, container_pid)
         if into is not None and not ends_soon:
@@ -263,6 +263,15 @@ def _begin(
         return _clone(entry)
     finally:
         closing.run()
+
+
+def _open_gate(cgroup: Cgroup, target: int) -> Gate:
+    try:
+        return cgroup.gate(made=True)
+    except RuntimeFailure as error:
+        if pidfd.ended(target):
+            raise _ended() from error
+        raise
 
 
 def _open_target(container_pid: int) -> int:

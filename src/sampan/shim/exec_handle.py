@@ -65,6 +65,8 @@ class ExecHandle(Conversation):
 
     def _take_started(self, data: Message, fds: list[int]) -> None:
         self.pid, self.keeper_pid = data["pid"], data["keeper_pid"]
+        if "exit_code" in data:
+            self._resolve_exit(data["exit_code"])
 
     def _failed(self, message: Message) -> None:
         if message.get("seq") is None:

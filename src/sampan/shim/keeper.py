@@ -55,6 +55,7 @@ class Keeper:
         "_pidfd",
         "_stdio",
         "_timed_out",
+        "_told",
     )
 
     def __init__(
@@ -74,7 +75,7 @@ class Keeper:
         self._stdio: Stdio | None = None
         self._pid = 0
         self._pidfd = -1
-        self._ended = self._killed = self._timed_out = False
+        self._ended = self._killed = self._timed_out = self._told = False
         self._due_s = 0.0
 
     def start(self, client: list[int]) -> bool:
@@ -94,10 +95,16 @@ class Keeper:
             return False
         timeout_s = self._order.what().timeout_s
         self._due_s = time.monotonic() + timeout_s if timeout_s else 0.0
-        self._control.send("started", started={"pid": self._pid, "keeper_pid": os.getpid()})
         if self._stdio is not None:
             self._stdio.start(fds)
+        self._reap()  # it may have ended before its SIGCHLD was looked for
+        if not self._ended:
+            self._control.send("started", started=self._started())
+            self._told = True
         return True
+
+    def _started(self) -> Message:
+        return {"pid": self._pid, "keeper_pid": os.getpid()}
 
     def _prepare(self, client: list[int]) -> None:
         """What can be done while the helper makes the process."""
@@ -120,7 +127,6 @@ class Keeper:
 
     def serve(self) -> None:
         """Until nothing more can come, or the container has ended."""
-        self._reap()  # it may have ended before its SIGCHLD was looked for
         while not self._ended or self._control.has_unsent or self._has_client():
             self._loop.run_once(self._left_s())
         self._control.close()
@@ -203,7 +209,10 @@ class Keeper:
             self._stdio.drain()
         # Told before the client's stream ends, for the client then asks the daemon for the code.
         code = TIMED_OUT if self._timed_out else pidfd.exit_code(status)
-        self._control.send("exec_exited", exit_code=code)
+        if self._told:
+            self._control.send("exec_exited", exit_code=code)
+        else:  # both in one: the daemon is not woken twice while the client waits
+            self._control.send("started", started={**self._started(), "exit_code": code})
         if self._stdio is not None:
             self._stdio.finish()
             if self._killed or pidfd.ended(self._container):

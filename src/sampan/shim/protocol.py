@@ -28,7 +28,7 @@ A further process in it, whose keeper knows nothing of the shim (`order` is an E
     daemon                              zygote                     keeper
       exec(order) [control, pidfd, client?] -->
                                           fork ------------------>  (owns `control` from here)
-      begun, started(pid …) | failed(stage …)  <------------------
+      begun, started(pid …) | failed(stage …)  <------------------  with exit_code, if it has ended
       resize signal kill_tree  ---------------------------------->
       answer(seq, …) | failed(seq, stage, message …)  <-----------
       exec_exited(exit_code), then stream_end(stream, reason)  <--
