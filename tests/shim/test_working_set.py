@@ -130,6 +130,22 @@ def test_no_more_than_wanted() -> None:
     assert pages.spans == [(0, WorkingSet.LESSONS * PAGE, True)]
 
 
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"",
+        b"exec",
+        b"\xff\xfe " + bytes(16),
+        b"exec " + bytes(15),
+        report((0, 1 << 60, True)),
+    ],
+)
+def test_nonsense(nonsense: bytes) -> None:
+    pages = WorkingSet([KIND])
+    pages.learn(nonsense)
+    assert pages.spans == []
+
+
 def test_nobody_listens() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     theirs.close()

@@ -31,7 +31,9 @@ MADV_POPULATE_WRITE = 23
 PRESENT = 1 << 63
 EXCLUSIVE = 1 << 56
 NEAR = 4  # pages between two spans that are cheaper to take than another system call
+ENTRY = 16  # bytes of a span in a report
 REPORT_LIMIT = 1 << 18  # bytes
+MOST = 256 << 20  # bytes of memory: no work touches as much
 
 
 class Observer:
@@ -129,14 +131,17 @@ class WorkingSet:
         return frozenset(kind for kind, count in self._lessons.items() if count < self.LESSONS)
 
     def learn(self, report: bytes) -> None:
-        """Take what `Lesson.give` has sent; what is not wanted any more is passed over."""
+        """Take what `Lesson.give` has sent; what is not wanted any more, or makes no sense, is passed over."""
         name, _, packed = report.partition(b" ")
-        kind = name.decode()
-        if kind not in self.wanted():
+        kind = name.decode(errors="replace")
+        if kind not in self.wanted() or len(packed) % ENTRY:
+            return
+        words = array.array("Q", packed)
+        spans = list(zip(words[::2], words[1::2], strict=True))
+        if sum(max(0, end - start) for start, end in spans) > MOST:
             return
         self._lessons[kind] += 1
-        words = array.array("Q", packed)
-        for start, end in zip(words[::2], words[1::2], strict=True):
+        for start, end in spans:
             writable = bool(start & 1)
             for address in range(start & ~1, end, PAGE):
                 self._pages[address] = self._pages.get(address, False) or writable
