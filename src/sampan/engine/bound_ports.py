@@ -17,7 +17,8 @@ def shown(container: Container) -> dict[str, list[dict[str, str]] | None]:
     for bound in container.record.ports:
         key = f"{bound.port}/{bound.protocol}"
         places = found.get(key) or []
-        places.append({"HostIp": bound.host_address, "HostPort": str(bound.host_port)})
+        number = str(bound.host_port) if bound.host_port else ""  # routed, and none of the host's
+        places.append({"HostIp": bound.host_address, "HostPort": number})
         found[key] = places
     return found
 
@@ -28,14 +29,10 @@ def listed(container: Container) -> list[dict[str, Any]]:
     published = set()
     for bound in container.record.ports:
         published.add((bound.port, bound.protocol))
-        found.append(
-            {
-                "IP": bound.host_address,
-                "PrivatePort": bound.port,
-                "PublicPort": bound.host_port,
-                "Type": bound.protocol,
-            }
-        )
+        entry: dict[str, Any] = {"IP": bound.host_address, "PrivatePort": bound.port}
+        if bound.host_port:
+            entry["PublicPort"] = bound.host_port
+        found.append(entry | {"Type": bound.protocol})
     for text in container.config.exposed_ports or {}:
         port, protocol = container_port(text)
         if (port, protocol) not in published:

@@ -3,6 +3,9 @@
 A watcher of endpoints: what a container publishes leads to its address in the network of its default
 route. Which ports of the host those are is in its record, so that a later daemon finds them again; the
 rules themselves are the kernel's (`network.published`) and need no daemon.
+
+In a network with the gateway mode `routed` nothing of the host's is taken: a published port is one that
+others reach by the container's own address. Its number on the host is 0 then.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from sampan.errors import InvalidArgument, RuntimeFailure, SampanError
 from sampan.linux.netlink import let_turn_back
 from sampan.linux.nftables import NftError
 from sampan.linux.rtnetlink import transact
+from sampan.network.firewall import OpenPort
 from sampan.network.ports import HeldPort, HostPorts
 from sampan.network.published import PublishedRules, bridged_packets_are_filtered
 from sampan.network.published_tables import Forward
@@ -40,7 +44,13 @@ class _Place:
         self.address = address
         self.address6 = address6
         self.held: list[HeldPort] = []
-        self.forwards: list[Forward] = []
+        self.forwards: list[Forward | OpenPort] = []
+
+    def is_routed(self, *, ipv6: bool) -> bool:
+        """Whether its containers are reached by their own addresses only."""
+        options = getattr(self.network, "options", None)
+        mode = getattr(options, "gateway_mode6" if ipv6 else "gateway_mode", "")
+        return bool(mode == "routed")
 
 
 class Ports:
@@ -49,7 +59,8 @@ class Ports:
     def __init__(self, networking: Networking, rules: PublishedRules, *, address: str = "") -> None:
         self._networking = networking
         self._rules = rules
-        networking.bridge.firewall.published = rules
+        self._firewall = networking.bridge.firewall
+        self._firewall.published = rules
         self._default_address = address
         self._ports = HostPorts()
         self._places: dict[str, _Place] = {}
@@ -195,16 +206,19 @@ class Ports:
 
     def _take(
         self, container: Container, place: _Place, wishes: Sequence[PortWish]
-    ) -> tuple[list[HeldPort], list[Forward], list[BoundPort]]:
+    ) -> tuple[list[HeldPort], list[Forward | OpenPort], list[BoundPort]]:
         """Take the ports and lead them to the place; all of them, or none and it raises."""
         held: list[HeldPort] = []
-        forwards: list[Forward] = []
+        forwards: list[Forward | OpenPort] = []
         bound: list[BoundPort] = []
         try:
             for wish in wishes:
                 for port in self._hold(place, wish):
+                    forward = _forward(place, port, wish.port)
+                    if not port.number and forward in (*place.forwards, *forwards):
+                        continue  # open already, whatever numbers of the host are asked for
                     held.append(port)
-                    forwards.append(_forward(place, port, wish.port))
+                    forwards.append(forward)
                     bound.append(
                         BoundPort(
                             protocol=wish.protocol,
@@ -213,8 +227,7 @@ class Ports:
                             host_port=port.number,
                         )
                     )
-            self._rules.add_bridge(getattr(place.network, "bridge", ""))
-            self._rules.add(forwards)
+            self._open(place, forwards)
         except (SampanError, OSError) as error:
             for port in held:
                 self._ports.release(port)
@@ -222,7 +235,25 @@ class Ports:
         return held, forwards, bound
 
     def _hold(self, place: _Place, wish: PortWish) -> list[HeldPort]:
-        """The host's ports for one wish: of IPv4 and IPv6, as far as the container has them."""
+        """The ports for one wish: of IPv4 and IPv6, as far as the container has them."""
+        wanted = [
+            wildcard
+            for wildcard, own in (("0.0.0.0", place.address), ("::", place.address6))
+            if own and (not wish.address or (":" in wish.address) == (":" in wildcard))
+        ]
+        routed = [each for each in wanted if place.is_routed(ipv6=":" in each)]
+        if not routed:
+            return self._hold_of_host(place, wish)
+        return [
+            *(HeldPort(wish.protocol, each, 0, None) for each in routed),
+            *(
+                self._ports.take(wish.protocol, each, wish.numbers)
+                for each in wanted
+                if each not in routed
+            ),
+        ]
+
+    def _hold_of_host(self, place: _Place, wish: PortWish) -> list[HeldPort]:
         address = wish.address or self._host_binding(place.network)
         if not address and place.address and place.address6:
             return self._ports.take_both(wish.protocol, wish.numbers)
@@ -248,6 +279,11 @@ class Ports:
             return
         place = _Place(*found)
         for bound in container.record.ports:
+            if not bound.host_port:
+                held = HeldPort(bound.protocol, bound.host_address, 0, None)
+                place.held.append(held)
+                place.forwards.append(_forward(place, held, bound.port))
+                continue
             try:
                 held = self._ports.take(
                     bound.protocol, bound.host_address, (bound.host_port,), adopted=True
@@ -257,27 +293,41 @@ class Ports:
                 continue
             place.held.append(held)
             place.forwards.append(_forward(place, held, bound.port))
-        self._rules.add_bridge(getattr(place.network, "bridge", ""))
         try:
-            self._rules.add(place.forwards)
+            self._open(place, place.forwards)
         except (NftError, OSError) as error:
             log.error("container %s: its ports: %s", container.id, error)
         self._places[container.id] = place
 
     def _give_back(self, place: _Place, leaving: Sequence[BoundPort]) -> None:
-        gone = {(port.protocol, port.host_address, port.host_port) for port in leaving}
+        gone = {(port.protocol, port.host_address, port.host_port, port.port) for port in leaving}
         for index in range(len(place.held) - 1, -1, -1):
             held = place.held[index]
-            if (held.protocol, held.address, held.number) in gone:
-                self._rules.drop([place.forwards[index]])
+            port = place.forwards[index].port
+            if (held.protocol, held.address, held.number, port) in gone:
+                self._shut([place.forwards[index]])
                 self._ports.release(held)
                 del place.held[index], place.forwards[index]
 
     def _withdraw(self, identity: str) -> None:
         place = self._places.pop(identity)
-        self._rules.drop(place.forwards)
+        self._shut(place.forwards)
         for held in place.held:
             self._ports.release(held)
+
+    def _open(self, place: _Place, forwards: Sequence[Forward | OpenPort]) -> None:
+        """All of them, or none and it raises."""
+        self._rules.add_bridge(getattr(place.network, "bridge", ""))
+        self._rules.add([each for each in forwards if isinstance(each, Forward)])
+        try:
+            self._firewall.open_ports([each for each in forwards if isinstance(each, OpenPort)])
+        except NftError:
+            self._rules.drop([each for each in forwards if isinstance(each, Forward)])
+            raise
+
+    def _shut(self, forwards: Sequence[Forward | OpenPort]) -> None:
+        self._rules.drop([each for each in forwards if isinstance(each, Forward)])
+        self._firewall.close_ports([each for each in forwards if isinstance(each, OpenPort)])
 
     def _failure(self, container: Container, place: _Place, error: Exception) -> RuntimeFailure:
         reason = error.message if isinstance(error, SampanError) else str(error)
@@ -289,8 +339,10 @@ class Ports:
         )
 
 
-def _forward(place: _Place, held: HeldPort, port: int) -> Forward:
+def _forward(place: _Place, held: HeldPort, port: int) -> Forward | OpenPort:
     ipv6 = ":" in held.address
+    if not held.number:
+        return OpenPort(place.address6 if ipv6 else place.address, held.protocol, port)
     return Forward(
         held.protocol,
         "" if held.wildcard else held.address,
@@ -324,6 +376,8 @@ def _compare(
 
 def _fits(bound: BoundPort, wish: PortWish) -> bool:
     """Whether a published port is what is wished for, of the same port of the container."""
+    if not bound.host_port:
+        return True
     any_address = not wish.address and bound.host_address in ("0.0.0.0", "::")
     return (any_address or bound.host_address == wish.address) and (
         not wish.numbers.start or bound.host_port in wish.numbers

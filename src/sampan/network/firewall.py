@@ -48,6 +48,14 @@ class Opening(NamedTuple):
     port: int
 
 
+class OpenPort(NamedTuple):
+    """A port of a container that others reach by the container's own address, of either family."""
+
+    address: str
+    protocol: str
+    port: int
+
+
 class Firewall:
     """The rules of one engine's bridges; methods are idempotent, and may be called by any thread.
 
@@ -64,6 +72,7 @@ class Firewall:
         self._lock = threading.Lock()
         self.installed = False
         self._openings: set[Opening] = set()
+        self._open_ports: set[OpenPort] = set()
         self.published: PublishedRules | None = None
 
     def install(self, bridges: Iterable[BridgeRules]) -> list[str]:
@@ -141,6 +150,35 @@ class Firewall:
             except NftError:
                 pass  # flushed by somebody else, and put back without them
 
+    def open_ports(self, ports: Iterable[OpenPort]) -> None:
+        """Let everybody through to these ports.
+
+        Raises:
+            NftError: the kernel refused, and nothing has changed.
+        """
+        with self._lock:
+            new = set(ports) - self._open_ports
+            self._transact_ports(new_element, new)
+            self._open_ports |= new
+
+    def close_ports(self, ports: Iterable[OpenPort]) -> None:
+        """Let them through no more; those that are not open are passed over."""
+        with self._lock:
+            old = self._open_ports.intersection(ports)
+            self._open_ports -= old
+            try:
+                self._transact_ports(delete_element, old)
+            except NftError:
+                pass  # flushed by somebody else, and put back without them
+
+    def _transact_ports(self, change: Callable[..., Message], ports: Iterable[OpenPort]) -> None:
+        changes = [
+            change(NFPROTO_INET, self.table, _open_set(each), [_open_element(each)])
+            for each in ports
+        ]
+        if changes:
+            self._transact(changes)
+
     def _transact_openings(
         self, change: Callable[..., Message], openings: Iterable[Opening]
     ) -> None:
@@ -166,6 +204,7 @@ class Firewall:
             self._iptables.remove(self._bridges)
             self._bridges.clear()
             self._openings.clear()
+            self._open_ports.clear()
             self.installed = False
         if self.published is not None:
             self.published.remove()
@@ -189,6 +228,8 @@ class Firewall:
                 set open6 {{ type ifname; }}
                 set trusted {{ type ifname . ifname; }}
                 set links {{ type ipv4_addr . ipv4_addr . inet_proto . inet_service; }}
+                set published {{ type ipv4_addr . inet_proto . inet_service; }}
+                set published6 {{ type ipv6_addr . inet_proto . inet_service; }}
                 set masqueraded {{ type ipv4_addr; flags interval; }}
                 set masqueraded6 {{ type ipv6_addr; flags interval; }}
                 map sources {{ type ipv4_addr : ipv4_addr; flags interval; }}
@@ -205,6 +246,8 @@ class Firewall:
                     meta nfproto ipv6 oifname @open6 accept
                     iifname . oifname @trusted accept
                     ip saddr . ip daddr . meta l4proto . th dport @links accept
+                    ip daddr . meta l4proto . th dport @published accept
+                    ip6 daddr . meta l4proto . th dport @published6 accept
                     drop
                 }}
                 chain postrouting {{
@@ -225,6 +268,10 @@ class Firewall:
             + "".join(
                 f"add element inet {self.table} links {{ {' . '.join(map(str, opening))} }}\n"
                 for opening in self._openings
+            )
+            + "".join(
+                f"add element inet {self.table} {_open_set(each)} {{ {' . '.join(map(str, each))} }}\n"
+                for each in self._open_ports
             )
         )
 
@@ -327,6 +374,18 @@ def _opening(opening: Opening) -> Element:
         + ip_address(opening.target).packed
         + field(bytes([PROTOCOLS[opening.protocol]]))
         + field(opening.port.to_bytes(2, "big"))
+    )
+
+
+def _open_set(port: OpenPort) -> str:
+    return "published6" if ":" in port.address else "published"
+
+
+def _open_element(port: OpenPort) -> Element:
+    return Element(
+        ip_address(port.address).packed
+        + field(bytes([PROTOCOLS[port.protocol]]))
+        + field(port.port.to_bytes(2, "big"))
     )
 
 
