@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -232,6 +233,53 @@ def test_a_networks_policy(world: World, engine: SampanEngine) -> None:
     assert refusal.status == 400
     engine.remove_containers()
     assert engine.delete("/networks/closed").status == 204
+
+
+def change(engine: SampanEngine, policy: str) -> int:
+    return engine.post("/networks/changing/update", {"NetworkPolicy": policy}).status
+
+
+@pytest.mark.vm
+def test_a_networks_policy_changes_while_containers_are_in_it(
+    world: World, engine: SampanEngine
+) -> None:
+    """Open connections that it forbids end; it is there for the next container and the next daemon."""
+    server, other = (world.server(world.internet, INTERNET_ADDRESS) for _ in range(2))
+    made = engine.post("/networks/create", {"Name": "changing", "Labels": {POLICY: "full"}})
+    assert made.status == 201, made
+    first = start(engine, "changing")
+    port = server.getsockname()[1]
+    inside(engine, first, "sh", "-c", f"nc {INTERNET_ADDRESS} {port} -e cat >/dev/null 2>&1 &")
+    stream, _ = server.accept()
+    with stream:
+        stream.sendall(b"one")
+        assert stream.recv(3) == b"one"
+        assert change(engine, f"allow:{INTERNET_ADDRESS}:{other.getsockname()[1]}") == 200
+        stream.settimeout(1)
+        with pytest.raises(OSError):
+            stream.sendall(b"two")
+            assert stream.recv(3) == b""
+    shown = engine.get("/networks/changing").json
+    assert shown["Options"][POLICY].startswith("allow:") and POLICY not in shown["Labels"]
+    engine.kill()
+    engine.start()
+    second = start(engine, "changing")
+    for identity in (first, second):
+        assert not reaches(engine, identity, INTERNET_ADDRESS, server)
+        assert reaches(engine, identity, INTERNET_ADDRESS, other)
+    assert change(engine, "some") == 400
+    assert change(engine, "") == 400
+    assert engine.post("/networks/bridge/update", {"NetworkPolicy": "none"}).status == 403
+    with ThreadPoolExecutor() as executor:  # the last one wins, for all of them
+        assert set(executor.map(lambda text: change(engine, text), ["none", "full"] * 4)) == {200}
+    told = engine.get("/networks/changing").json["Options"][POLICY]
+    for identity in (first, second):
+        assert reaches(engine, identity, INTERNET_ADDRESS, server) == (told == "full")
+    update = [CLI, "-H", f"unix://{engine.socket}", "network", "update"]
+    assert run([*update, "--network-policy", "full", "changing"]).out == "changing\n"
+    assert reaches(engine, first, INTERNET_ADDRESS, server)
+    engine.remove_containers()
+    assert engine.delete("/networks/changing").status == 204
 
 
 def test_rules_that_others_flush_come_back(world: World, engine: SampanEngine) -> None:

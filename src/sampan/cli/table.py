@@ -61,6 +61,7 @@ COMMANDS: dict[str, CommandRow] = {
     "network ls": ("network ls [OPTIONS]", "List networks", (0, 0), "networks", ("network list",), False),
     "network prune": ("network prune [OPTIONS]", "Remove all unused networks", (0, 0), "prune_networks", (), False),
     "network rm": ("network rm NETWORK [NETWORK...]", "Remove one or more networks", (1, -1), "rm_network", ("network remove",), False),
+    "network update": ("network update [OPTIONS] NETWORK [NETWORK...]", "Change what the containers of one or more networks may reach", (1, -1), "update_network", (), False),
     "pause": ("pause CONTAINER [CONTAINER...]", "Pause all processes within one or more containers", (1, -1), "pause", ("container pause",), False),
     "port": ("port CONTAINER [PRIVATE_PORT[/PROTO]]", "List port mappings or a specific mapping for the container", (1, 2), "port", ("container port",), False),
     "ps": ("ps [OPTIONS]", "List containers", (0, 0), "ps", ("container ls", "container list", "container ps"), False),

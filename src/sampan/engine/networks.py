@@ -7,6 +7,7 @@ what has a row and is gone in the kernel is made anew when the engine opens.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -97,6 +98,7 @@ class Networks:
         self._owner = seed
         self._opened_ns = time.time_ns()
         self._creating = asyncio.Lock()
+        self.changing = asyncio.Lock()  # of who changes what is kept of a network, for the while
         self._entries: dict[str, Entry] = {}
         self._names: dict[str, str] = {}
         for network in networking.networks.values():
@@ -299,6 +301,13 @@ class Networks:
             network.remove()
         except (OSError, NftError) as error:
             log.error("network %s: %s", network.name, error)
+
+    def rewrite(self, entry: Entry, record: NetworkRecord) -> None:
+        """Keep something else of a network, from now on."""
+        row = dataclasses.replace(entry.row, record=record)
+        self._rows.update(row)
+        entry.row = row
+        self._emit("update", entry)
 
     async def prune(self, entries: Iterable[Entry]) -> list[str]:
         """Remove those of these networks that nobody uses; return their names."""

@@ -172,6 +172,21 @@ class Policies:
                     "network", f"the network rate cannot be set: {error}"
                 ) from error
 
+    async def enforce(self, container: Container, network: Network) -> None:
+        """Put the policy that the network has now in force for a container that may be in it.
+
+        Raises:
+            Unsupported, RuntimeFailure: as of `change`.
+        """
+        attachment = network.attachment(container.id)
+        if attachment is None:
+            return
+        self._guard(container, network, attachment, container.record.terms)
+        if container.state.running:
+            self.tell(container)
+            await self.told()
+            await asyncio.to_thread(self._cut, attachment)
+
     async def denied(self, container: Container) -> list[Denied]:
         """What was refused so far, in this run and the one before."""
         found = _past_denied(container)

@@ -76,6 +76,13 @@ class NetworkRows:
             (row.id, row.name, row.created_ns, msgspec.json.encode(row.record)),
         )
 
+    def update(self, row: NetworkRow) -> None:
+        """Write a network's record anew; without effect when it is gone."""
+        self._database.execute(
+            "UPDATE networks SET record = ? WHERE id = ?",
+            (msgspec.json.encode(row.record), row.id),
+        )
+
     def delete(self, identity: str) -> None:
         """Remove a network's row; without effect when it is gone."""
         self._database.execute("DELETE FROM networks WHERE id = ?", (identity,))

@@ -1,4 +1,4 @@
-"""`/policies/denied`: what network policies refused. Not in Docker's API."""
+"""Network policies: what they refused, and another one for a network. Not in Docker's API."""
 
 from __future__ import annotations
 
@@ -11,9 +11,17 @@ from sampan.api.call import Call
 from sampan.api.router import Route
 from sampan.api.server import Handler
 from sampan.engine.container import Container
+from sampan.engine.model import Model
+from sampan.engine.network_policies import change_policy
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
+
+
+class NetworkUpdate(Model):
+    """The body of `POST /networks/{id}/update`."""
+
+    network_policy: str = ""
 
 
 class PolicyRoutes:
@@ -23,7 +31,23 @@ class PolicyRoutes:
         self._engine = engine
 
     def routes(self) -> list[Route[Handler]]:
-        return [Route("GET", "/policies/denied", self.denied)]
+        return [
+            Route("GET", "/policies/denied", self.denied),
+            Route("POST", "/networks/{id}/update", self.update),
+        ]
+
+    async def update(self, call: Call) -> web.StreamResponse:
+        """In force for all in the network when it answers."""
+        call.check_json()
+        wanted = await call.json(NetworkUpdate)
+        await change_policy(
+            self._engine.networks,
+            self._engine.policies,
+            self._engine.containers.get,
+            call.parameters[0],
+            wanted.network_policy,
+        )
+        return answers.nothing(200)
 
     async def denied(self, call: Call) -> web.StreamResponse:
         """Of the containers that are named by `container`, or of all, the latest first.
