@@ -29,11 +29,23 @@ COMMANDS: dict[str, list[str]] = {
 }
 SIGNALS = ("KILL", "SIGUSR1", "9", "NOSUCH", "0", "SIGKILL ")
 NEW_NAMES = (*NAMES, "", "-bad", "a/b", "delta")
+VOLUMES, NETWORKS = ("vol", "store"), ("net", "mesh")
+POLICIES: tuple[dict[str, Any], ...] = (
+    {"Name": "no"}, {"Name": "always"}, {"Name": "unless-stopped"}, {"Name": "on-failure", "MaximumRetryCount": 1},
+    {"Name": "on-failure"}, {"Name": "bad"}, {"Name": "no", "MaximumRetryCount": 1}, {"Name": "on-failure", "MaximumRetryCount": -1},
+)  # fmt: skip
+ENDLESS = ("always", "unless-stopped", "on-failure")
 
 # What differs on purpose (docs/api.md): dockerd's answer, and ours.
-ON_PURPOSE = {(500, "Container ID is not paused"): (409, "Container ID is not paused")}
+ON_PURPOSE = {
+    (500, "Container ID is not paused"): (409, "Container ID is not paused"),
+    (404, 'plugin "nosuch" not found'): (404, 'could not find plugin nosuch in v1 plugin registry: plugin "nosuch" not found'),
+}  # fmt: skip
 
 names = st.sampled_from((*NAMES, ABSENT))
+volumes = st.sampled_from((*VOLUMES, ABSENT))
+networks = st.sampled_from((*NETWORKS, ABSENT))
+policies = st.sampled_from(({}, *POLICIES))
 faults = st.sampled_from(
     ({}, {}, {}, {}, {"memory": 0}, {"memory": 100}, {"memory": -1}, {"image": "no/such:image"}, {"image": "Bad"},
      {"name": "-bad"}, {"name": "a/b"})
@@ -55,10 +67,17 @@ class Pair(RuleBasedStateMachine):
         for engine in (self.ours, self.theirs):
             for name in (*NAMES, "delta"):
                 engine.delete(f"/containers/{self.full(name)}", force=True)
+            for name in NETWORKS:
+                engine.delete(f"/networks/{self.full(name)}")
+            for name in VOLUMES:
+                engine.delete(f"/volumes/{self.full(name)}")
 
     def full(self, name: str) -> str:
         """A name of this example's own; nonsense stays what it is."""
         return f"{self.token}{name}" if name.isalpha() else name
+
+    def same(self, ours: object, theirs: object) -> None:
+        assert ours == theirs, "\n".join([*self.told, f"ours:   {ours}", f"theirs: {theirs}"])
 
     def both(self, method: str, path: str, **options: Any) -> tuple[Answer, Answer]:
         """Ask both, and expect the same."""
@@ -67,15 +86,32 @@ class Pair(RuleBasedStateMachine):
             engine.request(method, path, **options) for engine in (self.ours, self.theirs)
         )
         ours, theirs = (_said(answer) for answer in answers)
-        assert ours == ON_PURPOSE.get(theirs, theirs), "\n".join(self.told)
+        self.same(ours, ON_PURPOSE.get(theirs, theirs))
         return answers[0], answers[1]
 
     # What a client may ask
 
-    @rule(name=st.sampled_from(NAMES), command=st.sampled_from(sorted(COMMANDS)), fault=faults)
-    def create(self, name: str, command: str, fault: dict[str, Any]) -> None:
+    @rule(
+        name=st.sampled_from(NAMES),
+        command=st.sampled_from(sorted(COMMANDS)),
+        fault=faults,
+        volume=st.sampled_from((None, None, *VOLUMES)),
+        network=st.sampled_from((None, None, *NETWORKS)),
+    )
+    def create(
+        self,
+        name: str,
+        command: str,
+        fault: dict[str, Any],
+        volume: str | None,
+        network: str | None,
+    ) -> None:
         """One fault at a time: which of two is told is nobody's business."""
         host = {"NetworkMode": "none", "Memory": fault.get("memory", 64 << 20)}
+        if volume and not fault:
+            host["Binds"] = [f"{self.full(volume)}:/data"]
+        if network and not fault:
+            host["NetworkMode"] = self.full(network)
         body = {"Image": fault.get("image", IMAGE), "Cmd": COMMANDS[command], "HostConfig": host}
         query = {"name": self.full(fault.get("name", name))}
         self.both("POST", "/containers/create", query=query, body=body)
@@ -121,7 +157,7 @@ class Pair(RuleBasedStateMachine):
             identity = answer.json["Id"]
             assert engine.post(f"/exec/{identity}/start", {"Detach": False}).status == 200
             codes.append(engine.get(f"/exec/{identity}/json").json["ExitCode"])
-        assert codes[0] == codes[1], "\n".join(self.told)
+        self.same(*codes)
 
     @rule(name=names, what=st.sampled_from(("top", "changes", "logs?stdout=1", "logs", "stats?stream=0&one-shot=1")))  # fmt: skip
     def look(self, name: str, what: str) -> None:
@@ -132,6 +168,61 @@ class Pair(RuleBasedStateMachine):
     @rule(name=names)
     def resize(self, name: str) -> None:
         self.both("POST", f"/containers/{self.full(name)}/resize", query={"h": "x", "w": 5})
+
+    @rule(name=st.sampled_from(NAMES), policy=policies)
+    def create_with_policy(self, name: str, policy: dict[str, Any]) -> None:
+        host = {"NetworkMode": "none", "Memory": 64 << 20, "RestartPolicy": policy}
+        body = {"Image": IMAGE, "Cmd": COMMANDS["stays"], "HostConfig": host}
+        self.both("POST", "/containers/create", query={"name": self.full(name)}, body=body)
+
+    @rule(name=names, policy=policies)
+    def update(self, name: str, policy: dict[str, Any]) -> None:
+        """None that would start one again and again that ends by itself."""
+        path = f"/containers/{self.full(name)}"
+        found = self.theirs.get(f"{path}/json")
+        stays = found.status == 200 and found.json["Config"]["Cmd"] == COMMANDS["stays"]
+        if found.status == 200 and not stays and policy.get("Name") in ENDLESS:
+            return
+        self.both("POST", f"{path}/update", body={"RestartPolicy": policy})
+
+    @rule(name=st.sampled_from((*VOLUMES, "-bad", "a/b", "")), driver=st.sampled_from(("local", "local", "", "nosuch")))  # fmt: skip
+    def create_volume(self, name: str, driver: str) -> None:
+        made = self.both("POST", "/volumes/create", body={"Name": self.full(name) if name else "", "Driver": driver})  # fmt: skip
+        if not name and made[0].status == 201:
+            for engine, answer in zip((self.ours, self.theirs), made, strict=True):
+                assert engine.delete(f"/volumes/{answer.json['Name']}").status == 204
+
+    @rule(name=volumes, force=st.booleans())
+    def remove_volume(self, name: str, force: bool) -> None:
+        self.both("DELETE", f"/volumes/{self.full(name)}", query={"force": force})
+
+    @rule(name=volumes)
+    def inspect_volume(self, name: str) -> None:
+        self.both("GET", f"/volumes/{self.full(name)}")
+
+    @rule(name=st.sampled_from((*NETWORKS, *NETWORKS, "host")), driver=st.sampled_from(("bridge", "bridge", "", "nosuch", "host")))  # fmt: skip
+    def create_network(self, name: str, driver: str) -> None:
+        wanted = name if name == "host" else self.full(name)
+        body = {"Name": wanted, "Driver": driver, "CheckDuplicate": True}
+        self.both("POST", "/networks/create", body=body)
+
+    @rule(name=st.sampled_from((*NETWORKS, ABSENT, "bridge")))
+    def remove_network(self, name: str) -> None:
+        self.both("DELETE", f"/networks/{name if name == 'bridge' else self.full(name)}")
+
+    @rule(network=networks, name=names, aliases=st.sampled_from(([], ["other"])))
+    def connect(self, network: str, name: str, aliases: list[str]) -> None:
+        if self.ours.get(f"/networks/{self.full(network)}").status == 404:
+            return  # a container that does not run would be in it, says dockerd, until it starts
+        body = {"Container": self.full(name), "EndpointConfig": {"Aliases": aliases}}
+        self.both("POST", f"/networks/{self.full(network)}/connect", body=body)
+
+    @rule(network=networks, name=names, force=st.booleans())
+    def disconnect(self, network: str, name: str, force: bool) -> None:
+        if self.ours.get(f"/networks/{self.full(network)}").status == 404:
+            return  # dockerd says other things of one that runs and one that does not
+        body = {"Container": self.full(name), "Force": force}
+        self.both("POST", f"/networks/{self.full(network)}/disconnect", body=body)
 
     # What must be the same at all times
 
@@ -145,14 +236,28 @@ class Pair(RuleBasedStateMachine):
     @invariant()
     def same_states(self) -> None:
         ours, theirs = ({n: _state(engine, self.full(n)) for n in (*NAMES, "delta")} for engine in (self.ours, self.theirs))  # fmt: skip
-        assert ours == theirs, "\n".join(self.told)
+        self.same(ours, theirs)
+
+    @invariant()
+    def same_volumes_and_networks(self) -> None:
+        ours, theirs = (
+            (
+                {v["Name"] for v in engine.get("/volumes").json["Volumes"] or () if v["Name"].startswith(self.token)},
+                {
+                    n["Name"]: sorted(c["Name"] for c in engine.get(f"/networks/{n['Id']}").json["Containers"].values())
+                    for n in engine.get("/networks").json if n["Name"].startswith(self.token)
+                },
+            )
+            for engine in (self.ours, self.theirs)
+        )  # fmt: skip
+        self.same(ours, theirs)
 
 
 def _said(answer: Answer) -> tuple[int, str]:
     """Status and message, without what differs from engine to engine."""
     if answer.status < 400:
         return answer.status, ""
-    message = re.sub(r"\b[0-9a-f]{64}\b", "ID", answer.json["message"])
+    message = re.sub(r"\b[0-9a-f]{64}\b", "ID", answer.json["message"]).strip()
     # Whom dockerd asks to start a process is no business of ours.
     message = re.sub(r"failed to create shim task: .*: unable to start container process: (.*): unknown$", r"\1", message)  # fmt: skip
     return answer.status, message
@@ -171,7 +276,16 @@ def _state(engine: Engine, name: str) -> object:
         document["Config"]["Cmd"],
         document["HostConfig"]["Memory"],
         document["RestartCount"],
+        {"Name": "no", **_given(document["HostConfig"]["RestartPolicy"])},
+        document["HostConfig"]["NetworkMode"],
+        sorted(document["NetworkSettings"]["Networks"]),
+        [(mount["Name"], mount["Destination"]) for mount in document["Mounts"]],
     )
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    """Without empty ones: no restart policy is called `no` since Docker 25."""
+    return {name: value for name, value in values.items() if value}
 
 
 @pytest.mark.timeout(3600)

@@ -108,10 +108,8 @@ class Connections:
             container = self._registry.find(container_reference)
         except NotFound:
             if force:
-                name = self._networks.get(network_reference).name
-                raise SampanError(
-                    f"container {container_reference} is not connected to network {name}"
-                ) from None
+                self._networks.get(network_reference)
+                raise NotFound(f"endpoint {container_reference} not found") from None
             raise
         entry = self._networks.get(network_reference)
         network = entry.network

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PREDEFINED = ("bridge", "host", "none", "default")
 PREDEFINED_DRIVERS = {"host": "host", "null": "none"}
 DRIVERS = ("bridge", "macvlan", "ipvlan")
 
@@ -210,9 +211,10 @@ class Networks:
             request = self._with_configuration(request)
         elif not request.config_only:
             request = self._with_defaults(request)
-        _check(request)
+        _check_name(request.name)
         if request.name in self._names:
             raise Conflict(f"network with name {request.name} already exists")
+        _check(request)
         if request.config_only:
             return self._create_configuration(request), ""
         async with self._creating:
@@ -423,13 +425,16 @@ class _Configuration:
         return {}
 
 
-def _check(request: NetworkCreate) -> None:
-    if not request.name.strip():
+def _check_name(name: str) -> None:
+    if not name.strip():
         raise InvalidArgument("invalid name: name is empty")
-    if "/" in request.name or "\0" in request.name:
-        raise InvalidArgument(f"invalid name: {request.name!r}: a slash cannot be in it")
-    if request.name in ("bridge", "host", "none", "default"):
-        raise Forbidden(f"operation is not permitted on predefined {request.name} network")
+    if "/" in name or "\0" in name:
+        raise InvalidArgument(f"invalid name: {name!r}: a slash cannot be in it")
+    if name in PREDEFINED:
+        raise Forbidden(f"operation is not permitted on predefined {name} network")
+
+
+def _check(request: NetworkCreate) -> None:
     if request.driver in PREDEFINED_DRIVERS:
         raise Forbidden(f'only one instance of "{request.driver}" network is allowed')
     if request.driver not in DRIVERS:

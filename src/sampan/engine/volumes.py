@@ -185,14 +185,14 @@ class Volumes:
         Raises:
             InvalidArgument, NotFound, Conflict: dockerd's texts.
         """
+        chosen = name or secrets.token_hex(32)
         if (driver or DRIVER) != DRIVER:
             raise NotFound(
-                f"create {name}: error looking up volume plugin {driver}: "
+                f"create {chosen}: error looking up volume plugin {driver}: "
                 f'plugin "{driver}" not found'
             )
         if (volume := self._volumes.get(name)) is not None:
             return volume
-        chosen = name or secrets.token_hex(32)
         _check_name(chosen)
         local_driver.check_options(chosen, dict(options or {}))
         extra = {} if name else {ANONYMOUS_LABEL: ""}
