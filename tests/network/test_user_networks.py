@@ -70,7 +70,7 @@ def test_more_containers_than_a_bridge_has_ports(
     first = network()
     with world.host.entered():
         spaces = [world.container(first, str(number)) for number in range(7)]
-    assert len([name for name in world.links() if name.startswith("sg")]) == 2
+    assert len([name for name in world.links() if name.startswith(segments.PREFIX)]) == 2
     with spaces[0].entered():
         for number in range(1, 7):
             world_ping(f"10.9.0.{number + 2}")
@@ -78,7 +78,9 @@ def test_more_containers_than_a_bridge_has_ports(
     assert again.ports() == first.ports()
     with world.host.entered():
         again.remove()
-    assert not [name for name in world.links() if name.startswith(("sg", "sc", "br-"))]
+    assert not [
+        name for name in world.links() if name.startswith((segments.PREFIX, "smpcab", "br-"))
+    ]
 
 
 def world_ping(address: str) -> None:

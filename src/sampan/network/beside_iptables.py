@@ -6,6 +6,7 @@ top; whether a packet may pass is decided by our own chain. They are made by nf_
 iptables is iptables-nft, and by the iptables-legacy command where the old tables are loaded.
 
 One bridge more or less is one transaction, whatever their number: the kernel told the rules' handles.
+A name that ends in an asterisk stands for all that begin so.
 Not thread-safe.
 """
 
@@ -121,7 +122,7 @@ class IptablesForward:
                         _CHAIN,
                         [
                             nftexpr.meta(side),
-                            nftexpr.equal(interface_key(bridge)),
+                            nftexpr.equal(_key(bridge)),
                             nftexpr.counter(),
                             nftexpr.decide(NF_ACCEPT),
                         ],
@@ -167,7 +168,13 @@ class IptablesForward:
 
     def _legacy_rules(self, bridge: str) -> list[list[str]]:
         mark = ["-m", "comment", "--comment", self._mark, "-j", "ACCEPT"]
-        return [["-i", bridge, *mark], ["-o", bridge, *mark]]
+        name = bridge.replace("*", "+")
+        return [["-i", name, *mark], ["-o", name, *mark]]
+
+
+def _key(bridge: str) -> bytes:
+    """What is compared; of a name that stands for many only its beginning."""
+    return bridge[:-1].encode() if bridge.endswith("*") else interface_key(bridge)
 
 
 def is_iptables_forward(chain: dict[str, Any]) -> bool:

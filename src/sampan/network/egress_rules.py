@@ -17,6 +17,7 @@ import hashlib
 from dataclasses import dataclass
 
 from sampan.network.policy import EVERYTHING, Group, NetworkPolicy, Ports
+from sampan.network.segments import CABLES, SEGMENTS
 
 DENIED_MAX = 1024  # destinations that are listed; the others are in the sum alone
 DENIED_S = 86400
@@ -52,6 +53,7 @@ def base(table: str) -> str:
         add chain bridge {table} prerouting {{ type filter hook prerouting priority -150; }}
         flush chain bridge {table} prerouting
         add rule bridge {table} prerouting iifname vmap @ports
+        add rule bridge {table} prerouting iifname "{CABLES}" accept
         add rule bridge {table} prerouting ether type ip6 {_IS_DISCOVERY} accept
         add rule bridge {table} prerouting ether type {{ ip, ip6 }} \
             ether daddr set ether daddr map @macs meta pkttype set host
@@ -59,6 +61,7 @@ def base(table: str) -> str:
         add map inet {table} marks {{ type mark : verdict; }}
         add chain inet {table} prerouting {{ type filter hook prerouting priority mangle; }}
         flush chain inet {table} prerouting
+        add rule inet {table} prerouting iifname "{SEGMENTS}" accept
         add rule inet {table} prerouting meta mark vmap @marks
         """
 

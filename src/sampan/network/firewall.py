@@ -1,8 +1,9 @@
 """The rules that the bridge networks of one engine need, in an nftables table of its own.
 
-The table holds two chains: `forward` lets the bridges' containers out and answers in, keeps the
+The table holds three chains: `forward` lets the bridges' containers out and answers in, keeps the
 networks apart, and drops what others would open towards them; `postrouting` masquerades what leaves a
-bridge. Which bridges and subnets there are is in sets, so that one more or less changes no rule.
+bridge; `segments` keeps frames on a network's further bridges out of connection tracking. Which bridges
+and subnets there are is in sets, so that one more or less changes no rule.
 
 One table is not enough beside iptables, see `beside_iptables`. One bridge more or less costs the same
 however many there are: elements go to the kernel one by one, and nothing is listed for it.
@@ -27,6 +28,7 @@ from sampan.linux.nfnetlink import (
 from sampan.linux.nftables import Nft, NftError
 from sampan.network.beside_iptables import IptablesForward, is_iptables_forward
 from sampan.network.published import PROTOCOLS
+from sampan.network.segments import SEGMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -88,7 +90,7 @@ class Firewall:
             self._nft.run(self._ruleset())
             self.installed = True
             chains = [item["chain"] for item in self._nft.list("list chains") if "chain" in item]
-            self._iptables.install(self._bridges, chains)
+            self._iptables.install(self._names(), chains)
         if self.published is not None and not self.published.intact():
             self.published.install()
         return self._warnings(chains)
@@ -127,6 +129,7 @@ class Firewall:
             else:
                 self._nft.run(_delete_table(self.table))
                 self.installed = False
+                self._iptables.drop(SEGMENTS)
             self._iptables.drop(bridge)
 
     def link(self, openings: Iterable[Opening]) -> None:
@@ -195,13 +198,13 @@ class Firewall:
         if self.published is not None and not self.published.intact():
             return False
         with self._lock:
-            return self._iptables.intact(self._bridges, chains)
+            return self._iptables.intact(self._names(), chains)
 
     def remove(self) -> None:
         """Take away every rule of ours; nothing happens where there is none."""
         with self._lock:
             self._nft.run(_delete_table(self.table))
-            self._iptables.remove(self._bridges)
+            self._iptables.remove([*self._bridges, SEGMENTS])
             self._bridges.clear()
             self._openings.clear()
             self._open_ports.clear()
@@ -214,6 +217,10 @@ class Firewall:
         self._nft.close()
         self._connection.close()
         self._iptables.close()
+
+    def _names(self) -> list[str]:
+        """The bridges for iptables, further ones among them."""
+        return [*self._bridges, SEGMENTS] if self._bridges else []
 
     def _ruleset(self) -> str:
         table = self.table
@@ -234,6 +241,10 @@ class Firewall:
                 set masqueraded6 {{ type ipv6_addr; flags interval; }}
                 map sources {{ type ipv4_addr : ipv4_addr; flags interval; }}
                 map sources6 {{ type ipv6_addr : ipv6_addr; flags interval; }}
+                chain segments {{
+                    type filter hook prerouting priority raw; policy accept;
+                    iifname "{SEGMENTS}" notrack
+                }}
                 chain forward {{
                     type filter hook forward priority filter; policy accept;
                     iifname . oifname @within accept

@@ -3,6 +3,11 @@
 The kernel gives a bridge 1,023 ports (BR_PORT_BITS, net/bridge/br_private.h). A network with more
 containers gets another bridge without an address, and a veth pair between the two; for the
 containers it is one network. Nobody sees the further bridges but who lists the machine's interfaces.
+
+The machine takes no part on them. It must not answer for the gateway there, as it would for each of its
+addresses on each interface. And where the kernel shows bridged frames to the packet filter (br_netfilter), a
+connection must not become known there: what is translated is decided when it is first seen, which has to be on the
+network's first bridge. So rules of firewall and policies leave out what comes in by SEGMENTS.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ import os
 from typing import TYPE_CHECKING
 
 from sampan.linux import interfaces, netlink
+from sampan.network.loop import write_setting
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -20,6 +26,10 @@ if TYPE_CHECKING:
 
 PORTS = 1000  # some are left for cables and for what the user plugs in
 MANY_NEIGHBOURS = 256
+PREFIX = "smpseg"  # of their names: nobody else's interfaces are called so
+SEGMENTS = f"{PREFIX}*"  # all of them, as nft has it
+_CABLE = "smpcab"
+CABLES = f"{_CABLE}*"
 _ALIAS = "sampan segment of "
 _LIMITS = (("gc_thresh1", 8192), ("gc_thresh2", 32768), ("gc_thresh3", 65536))
 
@@ -113,7 +123,7 @@ class Segments:
 
     def _grow(self) -> int:
         place = len(self._names)
-        name = f"sg{os.urandom(5).hex()}"
+        name = f"{PREFIX}{os.urandom(4).hex()}"
         index = interfaces.create_bridge(
             name,
             mac=f"02:42:{os.urandom(4).hex(':')}",
@@ -137,6 +147,7 @@ class Segments:
         Where ports are isolated its end at the first bridge is too: what comes from the other
         segment reaches the bridge itself, and no container here.
         """
+        _keep_aloof(self._names[place])
         near, far = _cable(self._names[place])
         if near not in there:
             ends = self._indexes[0], self._indexes[place]
@@ -150,7 +161,15 @@ class Segments:
 
 def _cable(bridge: str) -> tuple[str, str]:
     """The names of the two ends."""
-    return f"sc{bridge[2:]}n", f"sc{bridge[2:]}f"
+    number = bridge.removeprefix(PREFIX)
+    return f"{_CABLE}{number}n", f"{_CABLE}{number}f"
+
+
+def _keep_aloof(bridge: str) -> None:
+    """The machine itself says nothing on it."""
+    write_setting(f"ipv4/conf/{bridge}/arp_ignore", "8")
+    write_setting(f"ipv4/conf/{bridge}/rp_filter", "1")  # no source is reached by way of it
+    write_setting(f"ipv6/conf/{bridge}/disable_ipv6", "1")
 
 
 def _room_for_neighbours() -> None:
