@@ -98,7 +98,6 @@ ASKING: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "HostConfig.VolumesFrom": ({}, {"volumes_from": ["x"]}),
     "HostConfig.VolumeDriver": ({}, {"volume_driver": "x"}),
     "HostConfig.DeviceRequests": ({}, {"device_requests": [{}]}),
-    "HostConfig.StorageOpt": ({}, {"storage_opt": {"size": "1G"}}),
     "HostConfig.Cgroup": ({}, {"cgroup": "container:x"}),
     "HostConfig.Capabilities": ({}, {"capabilities": ["CAP_CHOWN"]}),
     "Volumes": ({"volumes": {"/data": {}}}, {}),

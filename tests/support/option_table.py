@@ -70,7 +70,6 @@ LIVE_LIST = (
     + ": the list takes the place of the one before, 0 lifts a device's limit (dockerd 20.10 ignores it)"
 )
 V1 = "; cgroup v1 only, warned of and discarded on v2"
-LARGE = "501; has an issue of its own"
 
 HOST_CONFIG = (
     Row("CpuShares", HONOURED, "`--cpu-shares`" + LIVE, f"{UPDATE}::test_limits_of_a_running_container"),
@@ -132,7 +131,7 @@ HOST_CONFIG = (
     Row("PublishAllPorts", HONOURED, "`--publish-all`", f"{PORTS}::test_all_exposed"),
     Row("ReadonlyRootfs", HONOURED, "`--read-only`", f"{RUN}::test_option"),
     Row("SecurityOpt", HONOURED, "`--security-opt` no-new-privileges, seccomp, apparmor; SELinux labels: 501", f"{RUN}::test_seccomp_filter_is_on_unless_unconfined"),
-    Row("StorageOpt", REFUSED, "`--storage-opt`: " + LARGE, f"{OPTIONS}::test_never_ignored"),
+    Row("StorageOpt", HONOURED, "`--storage-opt size=10G`: by project quotas of the data root's file system (xfs with `pquota`, ext4 with `prjquota`); refused where there are none", "tests/snapshots/test_size_limits.py::test_a_container_gets_no_more"),
     Row("Tmpfs", HONOURED, "`--tmpfs`", f"{RUN}::test_option"),
     Row("UTSMode", HONOURED, "`--uts host`", f"{OPTIONS}::test_uts_of_the_host"),
     Row("UsernsMode", HONOURED, "`--userns host`, which is what all have: user namespaces have an issue of their own", f"{OPTIONS}::test_option"),

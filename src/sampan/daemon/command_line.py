@@ -66,6 +66,7 @@ KINDS: dict[str, type] = {
     "registry-mirror": list,
     "respect-host-firewall": bool,
     "shutdown-timeout": int,
+    "storage-opt": list,
     "trace-start": bool,
     **preset_options.KINDS,
     **network_options.KINDS,
@@ -113,6 +114,7 @@ HELP = {
     "pidfile": "Path of the PID file (default sampand.pid in the exec root)",
     "respect-host-firewall": "Published ports are behind the host's own rules for incoming packets (default true)",
     "registry-mirror": "Ask this mirror (URL) before Docker Hub",
+    "storage-opt": "Option of the storage driver: overlay2.size=20G limits what each container may write",
     "trace-start": "Log where the time of each container start goes",
 }
 

@@ -61,7 +61,6 @@ OPTIONS: dict[str, Option] = {
     "rootless": Option(bool, (False,), "the engine has to be started as root"),
     "selinux-enabled": Option(bool, (False,), "labels of SELinux are not set"),
     "storage-driver": Option(str, ("", "overlay2", "overlay", "overlayfs"), "overlay2 is the one there is"),
-    "storage-opt": Option(list, ([],), _LATER),
     "swarm-default-advertise-addr": Option(str, ("",), _NO_SWARM),
     "tls": Option(bool, (False,), _NO_TLS),
     "tlscacert": Option(str, ("",), _NO_TLS),
@@ -84,7 +83,6 @@ FILE_NAMES = {
     "cdi-spec-dir": "cdi-spec-dirs",
     "exec-opt": "exec-opts",
     "node-generic-resource": "node-generic-resources",
-    "storage-opt": "storage-opts",
 }
 
 

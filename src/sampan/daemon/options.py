@@ -24,6 +24,7 @@ from sampan.daemon.command_line import (
 from sampan.daemon.quantities import parse_age, parse_size, parse_ulimit
 from sampan.engine.options import HISTORY_BYTES, HISTORY_LINES, EngineOptions
 from sampan.engine.preset import Preset
+from sampan.engine.storage_options import default_size
 from sampan.errors import InvalidArgument
 from sampan.images.distribution.settings import (
     RegistrySettings,
@@ -55,6 +56,7 @@ FILE_NAMES = {
     "insecure-registry": "insecure-registries",
     "label": "labels",
     "registry-mirror": "registry-mirrors",
+    "storage-opt": "storage-opts",
 }
 
 # What a running daemon takes up from its file (SIGHUP).
@@ -98,6 +100,7 @@ class Options:
     proxies: tuple[tuple[str, str], ...] = ()
     registries: RegistrySettings = field(default_factory=RegistrySettings)
     disk_budget_bytes: int = 0
+    container_size_bytes: int = 0
     events: Limits = field(default_factory=Limits)
     history: Limits = field(default_factory=lambda: Limits(size_bytes=HISTORY_BYTES))
     history_lines: int = HISTORY_LINES
@@ -133,6 +136,7 @@ class Options:
             runtimes=dict(self.runtimes),
             preset=replace(self.preset, init=self.init, ulimits=self.ulimits),
             disk_budget_bytes=self.disk_budget_bytes,
+            container_size_bytes=self.container_size_bytes,
             registries=self.registries,
             event_limits=self.events,
             history_limits=self.history,
@@ -281,6 +285,7 @@ def _checked(values: dict[str, Any], *, config_file: str, validate: bool) -> Opt
         hosts=tuple(values.get("host", ())),
         labels=tuple(_label(text) for text in values.get("label", ())),
         disk_budget_bytes=parse_size(values.get("disk-budget", "0")),
+        container_size_bytes=default_size(values.get("storage-opt", ())),
         events=_limits(values, "events", Limits(), SMALLEST_EVENT_LOG_BYTES),
         history=_limits(values, "history", Limits(size_bytes=HISTORY_BYTES), 0),
         history_lines=_history_lines(values),

@@ -25,6 +25,7 @@ from sampan.engine.networking import normalised_mode, planned_endpoints
 from sampan.engine.resources import Machine
 from sampan.engine.security import effective_capabilities
 from sampan.engine.services import Services
+from sampan.engine.storage_options import container_size
 from sampan.engine.terms import NONE, Terms
 from sampan.engine.validation import as_list, check_request, fill_in, merge_image
 from sampan.errors import InvalidArgument, NotFound, RuntimeFailure
@@ -71,6 +72,7 @@ class Creation:
         self._services.runtimes.check(host_config)
         warnings = check_request(config, host_config, self._machine)
         image = self._images.resolve_for(config.image, platform)
+        size_bytes = self._size_of(host_config)
         self._registry.reserve(chosen, identity)
         made: Sequence[BoundMount] = ()
         try:
@@ -79,7 +81,7 @@ class Creation:
                 record.terms = terms
                 record.deadline = boot_clock.after_or_never(terms.ttl_ns)
             made = await self._make_volumes(record, image)
-            self._make(record, image)
+            self._make(record, image, size_bytes)
         except OSError as error:
             self._registry.release(chosen, identity)
             self._services.volumes.remove_anonymous(made)
@@ -107,6 +109,11 @@ class Creation:
             if container.state.counts_as_running:
                 return
             old = container.record
+            if host.storage_opt and host.storage_opt != old.host_config.storage_opt:
+                raise InvalidArgument(
+                    "the size of a container's file system is given when it is made"
+                )
+            host.storage_opt = old.host_config.storage_opt
             config = msgspec.convert(msgspec.to_builtins(old.config), ContainerConfig)
             if config.hostname == old.id[:12]:
                 config.hostname = ""
@@ -226,13 +233,21 @@ class Creation:
             raise
         return made
 
-    def _make(self, record: Record, image: Image) -> None:
+    def _size_of(self, host: HostConfig) -> int:
+        """How much the container may write, in bytes; 0 for no limit."""
+        default = self._services.options.container_size_bytes
+        return container_size(host.storage_opt, default, self._services.snapshots.sizes.supported)
+
+    def _make(self, record: Record, image: Image, size_bytes: int) -> None:
         directory = self._registry.directory_of(record.id)
         os.mkdir(directory, 0o710)
         try:
             os.mkdir(f"{directory}/rootfs", 0o755)
             self._services.snapshots.prepare(
-                record.id, image.parent, volatile=record.host_config.auto_remove
+                record.id,
+                image.parent,
+                volatile=record.host_config.auto_remove,
+                size_bytes=size_bytes,
             )
             try:
                 self._registry.add(record)

@@ -43,6 +43,7 @@ from sampan.engine.seccomp import Profiles
 from sampan.engine.services import Services
 from sampan.engine.space import DiskSpace
 from sampan.engine.stats import Stats
+from sampan.engine.storage_options import check_default
 from sampan.engine.system import System
 from sampan.engine.unhealthy import Unhealthy
 from sampan.engine.usage import Usage
@@ -195,6 +196,7 @@ class Engine:
         events = EventBus(_event_log(options))
         registry = Registry(ContainerRows(database), options.containers_directory)
         snapshots = Snapshotter(options.data_root, hidden=[options.exec_root])
+        check_default(options.container_size_bytes, snapshots.sizes.supported)
         volumes = Volumes(
             VolumeRows(database),
             registry,

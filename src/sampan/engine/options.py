@@ -26,7 +26,8 @@ class EngineOptions:
     without. `host_gateway` is what `host-gateway` means in extra hosts, empty for the default bridge's
     address. Ports are published at `publish_address` where
     none is named (empty for all), behind the host's own rules for incoming packets or, not
-    `respect_host_firewall`, past them. `registries` and `preset` can change while
+    `respect_host_firewall`, past them. What a container writes is limited to `container_size_bytes`, 0 for no
+    limit, unless it names a size of its own. `registries` and `preset` can change while
     the engine runs (`Engine.registry_settings`, `Engine.preset`). `event_limits` and `history_limits` say how much is kept of
     events and of how containers ended, with how many last lines of output (`history_lines`).
     """
@@ -45,6 +46,7 @@ class EngineOptions:
     debug: bool = False
     trace_start: bool = False
     disk_budget_bytes: int = 0
+    container_size_bytes: int = 0
     labels: Sequence[str] = ()
     preset: Preset = field(default_factory=Preset)
     runtimes: Mapping[str, Sequence[str]] = field(default_factory=dict)

@@ -38,6 +38,7 @@ from sampan.oci.tar import Read
 from sampan.snapshots import host
 from sampan.snapshots.diff import Change, changes, layer_tar, tree_tar
 from sampan.snapshots.layers import EMPTY, Layer, Layers
+from sampan.snapshots.sizes import SizeLimits
 from sampan.snapshots.trees import remove_tree, reset_directory
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,8 @@ class Snapshotter:
         self._work: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._janitor = threading.Thread(target=self._clean, name="snapshots", daemon=True)
         self._adopt_spares()
+        self.sizes = SizeLimits(self.root, self._pairs())
+        self._spares = deque(pair for pair in self._spares if not self._is_half_limited(pair))
         self._janitor.start()
 
     def close(self) -> None:
@@ -114,16 +117,19 @@ class Snapshotter:
 
     # -- Active snapshots ------------------------------------------------------------------------
 
-    def prepare(self, key: str, parent: Parent, *, volatile: bool = False) -> list[Mount]:
+    def prepare(
+        self, key: str, parent: Parent, *, volatile: bool = False, size_bytes: int = 0
+    ) -> list[Mount]:
         """Make the active snapshot `key` on top of `parent`; return the mounts of its rootfs.
 
         `volatile`: overlayfs leaves out every flush to disk, also the one at unmount, for a
-        container that is removed when it ends.
+        container that is removed when it ends. `size_bytes`: what it may take, 0 for no limit, which
+        needs `sizes.supported`.
 
         Raises:
             Conflict: there is a snapshot `key` already.
             NotFound: there is no layer `parent`.
-            RuntimeFailure: the layers are too many for one mount's options.
+            RuntimeFailure: the layers are too many for one mount's options, or no limit can be set.
         """
         base = self._base(parent)
         if not key or "/" in key or key[0] == ".":
@@ -132,7 +138,10 @@ class Snapshotter:
         if key in self._active:
             raise Conflict(f"snapshot {key} already exists")
         mounts = self._mounts(directory, base, volatile)
-        os.rename(self._spare(), directory)
+        pair = self._limited_spare(size_bytes) if size_bytes else self._spare()
+        os.rename(pair, directory)
+        if size_bytes:
+            self.sizes.moved(pair, directory)
         value = parent.encode() + (_VOLATILE_MARK if volatile else b"")
         os.setxattr(directory, _PARENT_XATTR, value)
         if base.mode != 0o755:
@@ -149,9 +158,18 @@ class Snapshotter:
 
         Raises:
             NotFound: there is no snapshot `key`.
+            RuntimeFailure: its size was limited, and the file system keeps no limits any longer.
         """
         parent, volatile = self._known(key)
         directory = f"{self._active_directory}/{key}"
+        if self.sizes.is_lost(directory):
+            raise RuntimeFailure(
+                "quota",
+                "the size of the container's file system is limited, and the file system of the data "
+                "root keeps no limits any longer",
+                path=directory,
+                hint="mount it with the option prjquota",
+            )
         if volatile:
             # The mark that overlayfs leaves so that nobody mounts what was never flushed.
             remove_tree(f"{directory}/work/work/incompat")
@@ -168,6 +186,7 @@ class Snapshotter:
             os.rename(f"{self._active_directory}/{key}", doomed)
         except FileNotFoundError:
             return
+        self.sizes.moved(f"{self._active_directory}/{key}", doomed)
         self._work.put(doomed)
         if parent.startswith("sha256:"):
             self.on_release(ChainID(parent))
@@ -383,6 +402,28 @@ class Snapshotter:
         except IndexError:
             return self._make_spare()
 
+    def _limited_spare(self, size_bytes: int) -> str:
+        pair = self._spare()
+        try:
+            self.sizes.put_on(pair, size_bytes)
+        except BaseException:
+            self._work.put(pair)  # it is not as new any longer
+            raise
+        return pair
+
+    def _pairs(self) -> Iterator[str]:
+        """All pairs of directories that could have a limit."""
+        for directory in (self._active_directory, self._spare_directory, self._trash):
+            for name in os.listdir(directory):
+                yield f"{directory}/{name}"
+
+    def _is_half_limited(self, spare: str) -> bool:
+        """Whether a former daemon died on the way of giving a spare a limit; it is deleted then."""
+        if not self.sizes.has_one(spare):
+            return False
+        self._leftovers.append(spare)
+        return True
+
     def _make_spare(self) -> str:
         directory = f"{self._spare_directory}/{next(self._numbers)}"
         os.mkdir(directory, 0o700)
@@ -409,7 +450,7 @@ class Snapshotter:
         deal with what `remove` hands over."""
         self._fill_up()
         for leftover in self._leftovers:
-            self._attempt(remove_tree, leftover)
+            self._attempt(self._delete, leftover)
         while (doomed := self._work.get()) is not None:
             self._attempt(self._recycle, doomed)
 
@@ -429,10 +470,16 @@ class Snapshotter:
             # snapshots are opened next.
             log.warning("snapshots: %s could not be deleted yet: %s", doomed, error)
 
+    def _delete(self, doomed: str) -> None:
+        self.sizes.take_off(doomed)
+        remove_tree(doomed)
+        self.sizes.forget(doomed)
+
     def _recycle(self, doomed: str) -> None:
         is_pair = os.path.isdir(f"{doomed}/work")  # and not a layer
         reusable = (
             is_pair
+            and not self.sizes.has_one(doomed)
             and len(self._spares) < 2 * _SPARES
             and all(
                 reset_directory(f"{doomed}/{name}", max(self._spare_size, 4096))
@@ -440,7 +487,7 @@ class Snapshotter:
             )
         )
         if not reusable:
-            remove_tree(doomed)
+            self._delete(doomed)
             return
         for name in os.listxattr(doomed):
             os.removexattr(doomed, name)

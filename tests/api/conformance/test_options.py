@@ -427,7 +427,8 @@ def test_warned(target: Engine, host: dict[str, Any], warning: str) -> None:
     ("host", "status", "text"),
     [
         ({"DeviceRequests": [{"Count": -1, "Capabilities": [["gpu"]]}]}, 501, "HostConfig.DeviceRequests is not built yet"),
-        ({"StorageOpt": {"size": "10G"}}, 501, "HostConfig.StorageOpt is not built yet"),
+        ({"StorageOpt": {"size": "10G"}}, 500, "--storage-opt is supported only for overlay over xfs with 'pquota' mount option (or on ext4: mount the file system of the data root with the option prjquota)"),
+        ({"StorageOpt": {"foo": "1"}}, 500, "Unknown option foo"),
         ({"Capabilities": ["CAP_CHOWN"]}, 501, "HostConfig.Capabilities is not built yet"),
         ({"Cgroup": "container:x"}, 501, "HostConfig.Cgroup is not built yet"),
         ({"UTSMode": "bad"}, 400, "invalid UTS mode: bad"),
