@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 import subprocess
@@ -439,7 +440,20 @@ def six_server(world: World, web: Published) -> socket.socket:
         ip("-6 route add default via fd00:30::1")
         server = listen(CONTAINER_ADDRESS6, 80)
     server.settimeout(30)
+    wait_for(lambda: is_a_neighbour(server, world), "the container to be found on its bridge")
     return server
+
+
+def is_a_neighbour(server: socket.socket, world: World) -> bool:
+    """Does the host reach the container by the bridge? Neighbour discovery gives up after three seconds,
+    less than a busy kernel may take to let packets through to a bridge's new port."""
+    try:
+        reach(server, world.host, 30)
+    except OSError as error:
+        if error.errno != errno.EHOSTUNREACH:
+            raise
+        return False
+    return True
 
 
 def received(stream: socket.socket, size: int) -> int:
