@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import os
 import socket
@@ -191,5 +192,9 @@ async def _socket_of(process: int, family: int) -> socket.socket:
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(deliver, sock, failure)
 
-    threading.Thread(target=make, name="health probe", daemon=True).start()
+    try:
+        threading.Thread(target=make, name="health probe", daemon=True).start()
+    except RuntimeError as error:  # the limit of processes
+        os.close(namespace)
+        raise OSError(errno.EAGAIN, str(error)) from None
     return await made

@@ -136,17 +136,28 @@ class NamesClient:
         """Have one: a former daemon's, or a new process. What is sent waits until it has come up."""
         self._begun_at = asyncio.get_running_loop().time()
         if not self._connect():
-            path = f"{self._directory}/{SOCKET}"
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-            listener = seqpacket.listen(path)
             try:
-                self._pid = spawn(listener.fileno(), self._directory, path)
-            finally:
-                listener.close()
+                self._pid = self._spawn()
+            except OSError as error:
+                # Process limit, full disk: containers start and end all the same, and it serves those
+                # that it finds when there is room again.
+                log.error("the resolver cannot be started yet: %s", error)
+                loop = asyncio.get_running_loop()
+                self._retry = loop.call_later(RETRY_S, self._again)
+                return
             self._watch_process(self._pid)
             self._connect()
         self._synchronise()
+
+    def _spawn(self) -> int:
+        path = f"{self._directory}/{SOCKET}"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        listener = seqpacket.listen(path)
+        try:
+            return spawn(listener.fileno(), self._directory, path)
+        finally:
+            listener.close()
 
     def _watch_process(self, pid: int) -> None:
         """Reap it: it is our child, however long that lasts."""
