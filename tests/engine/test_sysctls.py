@@ -7,7 +7,7 @@ import re
 import pytest
 
 from sampan.engine.model import HostConfig
-from sampan.engine.sysctls import check_sysctls
+from sampan.engine.sysctls import OF_ENDPOINT, check_sysctls, endpoint_sysctls
 from sampan.errors import InvalidArgument
 
 
@@ -48,3 +48,42 @@ def test_of_a_namespace(name: str) -> None:
 def test_of_the_machine(name: str, host: dict[str, object], text: str) -> None:
     with pytest.raises(InvalidArgument, match=f'^sysctl "{re.escape(name)}" {re.escape(text)}$'):
         check_sysctls(HostConfig(sysctls={name: "1"}, **host))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", {}),
+        ("net.ipv4.conf.IFNAME.log_martians=1", {"ipv4/conf/IFNAME/log_martians": "1"}),
+        (
+            "net.ipv6.conf.ifname.accept_ra=2,net.mpls.conf.IFNAME.input=",
+            {"ipv6/conf/IFNAME/accept_ra": "2", "mpls/conf/IFNAME/input": ""},
+        ),
+    ],
+)
+def test_of_an_interface(text: str, expected: dict[str, str]) -> None:
+    assert endpoint_sysctls({OF_ENDPOINT: text}) == expected
+
+
+def test_of_no_interface() -> None:
+    assert endpoint_sysctls(None) == endpoint_sysctls({"other": "net"}) == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "net.ipv4.conf.eth0.log_martians=1",
+        "net.ipv4.conf.IFNAME.log_martians",
+        "net.core.conf.IFNAME.x=1",
+        "kernel.IFNAME.panic=1",
+        "net.ipv4.conf.IFNAME.../../../kernel/panic=1",
+        "net.ipv4.../x.IFNAME.y=1",
+        "net.ipv4.conf.IFNAME.a=1,rubbish",
+        "net.ipv4.conf.IFNAME.a=1,",
+    ],
+)
+def test_of_an_interface_in_other_words(text: str) -> None:
+    wrong = text.rpartition(",")[2]
+    expected = f"^unrecognised network interface sysctl '{re.escape(wrong)}'; represent "
+    with pytest.raises(InvalidArgument, match=expected):
+        endpoint_sysctls({OF_ENDPOINT: text})

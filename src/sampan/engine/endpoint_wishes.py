@@ -11,6 +11,7 @@ from typing import Any
 
 from sampan.engine.container import Container, Endpoint
 from sampan.engine.model import EndpointConfig
+from sampan.engine.sysctls import endpoint_sysctls
 from sampan.errors import InvalidArgument
 from sampan.linux.netlink import IFNAMSIZ
 from sampan.network.driver import Attachment, Network
@@ -41,6 +42,7 @@ def check_wish(wish: EndpointConfig, network: Network) -> None:
     Raises:
         InvalidArgument: dockerd's texts.
     """
+    endpoint_sysctls(wish.driver_opts)
     addresses = wish.ipam_config
     asked = bool(
         addresses and (addresses.ipv4_address or addresses.ipv6_address or addresses.link_local_ips)
@@ -90,6 +92,8 @@ def attach(container: Container, network: Network) -> Attachment:
         address=(addresses.ipv4_address if addresses else "") or None,
         address6=(addresses.ipv6_address if addresses else "") or None,
     )
+    if attachment.endpoint is not None:
+        attachment.endpoint.sysctls = endpoint_sysctls(wish.driver_opts)
     name_it(container, network, attachment)
     return attachment
 

@@ -1,10 +1,13 @@
-"""`--sysctl`: only what belongs to a namespace of the container's own.
+"""`--sysctl`, and those of one interface: only what belongs to a namespace of the container's own.
 
 The CLI refuses all others itself; a client of the API can send any. The texts are runc's, which says
 them at start; here they come with create. Names are sysctl.d(5)'s, with dots or slashes.
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Mapping
 
 from sampan.engine.model import HostConfig
 from sampan.errors import InvalidArgument
@@ -18,6 +21,11 @@ _IPC = frozenset(
     )
 )
 _SWAP = str.maketrans("./", "/.")
+OF_ENDPOINT = "com.docker.network.endpoint.sysctls"
+# Capital letters do not come through the docker CLI.
+_OF_INTERFACE = re.compile(
+    r"net\.((?:ipv4|ipv6|mpls)\.\w+)\.(?:IFNAME|ifname)\.(\w+)=(.*)", re.ASCII
+)
 
 
 def check_sysctls(host: HostConfig) -> None:
@@ -42,6 +50,25 @@ def check_sysctls(host: HostConfig) -> None:
             raise InvalidArgument(f'sysctl "{name}" is not in a separate kernel namespace')
         if any(part in ("", ".", "..") for part in dotted.translate(_SWAP).split("/")):
             raise InvalidArgument(f'sysctl "{name}" is not a name')
+
+
+def endpoint_sysctls(options: Mapping[str, str] | None) -> dict[str, str]:
+    """What a driver option asks for one interface: paths below /proc/sys/net, with `IFNAME`, and values.
+
+    Raises:
+        InvalidArgument: with dockerd's text, which says how it is written.
+    """
+    found = {}
+    for text in (options or {}).get(OF_ENDPOINT, "").split(","):
+        match = _OF_INTERFACE.fullmatch(text)
+        if match is not None:
+            found[f"{match[1].replace('.', '/')}/IFNAME/{match[2]}"] = match[3]
+        elif text or found:
+            raise InvalidArgument(
+                f"unrecognised network interface sysctl '{text}'; represent 'net.X.Y.ethN.Z=V' as "
+                "'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'"
+            )
+    return found
 
 
 def _dotted(name: str) -> str:

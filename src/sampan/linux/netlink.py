@@ -92,6 +92,8 @@ class VethEndpoint:
     Of another `kind` than veth (`macvlan`, `ipvlan`) there is no port: the interface hangs on the
     one with the index `bridge_index`, in a `mode` of linux/if_link.h, with `kind_flags`. With
     `device_routes` there are default routes of its families without a gateway.
+
+    `sysctls` are settings of the interface: paths below /proc/sys/net, with `IFNAME` for its name, and values.
     """
 
     __slots__ = (
@@ -110,6 +112,7 @@ class VethEndpoint:
         "mode",
         "mtu",
         "name",
+        "sysctls",
     )
 
     def __init__(
@@ -130,6 +133,7 @@ class VethEndpoint:
         mode: int = 0,
         kind_flags: int = 0,
         device_routes: bool = False,
+        sysctls: Mapping[str, str] | None = None,
     ) -> None:
         self.host_name = host_name
         self.bridge = bridge
@@ -146,6 +150,7 @@ class VethEndpoint:
         self.mode = mode
         self.kind_flags = kind_flags
         self.device_routes = device_routes
+        self.sysctls = dict(sysctls or {})
 
     def to_dict(self) -> dict[str, Any]:
         """The endpoint as JSON values; `from_dict` reads them."""
@@ -253,8 +258,30 @@ def configure_inside(endpoints: Sequence[VethEndpoint]) -> None:
     """
     requests = [bring_up(_LOOPBACK_INDEX, "lo")]
     for endpoint in endpoints:
+        if endpoint.sysctls:
+            write_sysctls(endpoint)
         requests += interface_requests(endpoint, index_of(endpoint.name))
     transact(requests)
+
+
+def write_sysctls(endpoint: VethEndpoint) -> None:
+    """Make the settings of an endpoint's interface, which is in the calling thread's network namespace. Some
+    count only for addresses that come later, or before it is up.
+
+    Raises:
+        OSError: the kernel has no such setting, or refuses the value; names it.
+    """
+    for path, value in endpoint.sysctls.items():
+        path = path.replace("IFNAME", endpoint.name)
+        try:
+            fd = os.open(f"/proc/sys/net/{path}", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, value.encode())
+            finally:
+                os.close(fd)
+        except OSError as error:
+            number = error.errno or 0
+            raise OSError(number, f"sysctl net/{path} = {value!r}: {os.strerror(number)}") from None
 
 
 def interface_requests(endpoint: VethEndpoint, index: int) -> list[Request]:

@@ -121,6 +121,7 @@ def _configure(endpoint: VethEndpoint) -> None:
     bare = netlink.VethEndpoint.from_dict(
         {**endpoint.to_dict(), "gateway": "", "gateway6": "", "device_routes": False}
     )
+    netlink.write_sysctls(endpoint)
     transact(netlink.interface_requests(bare, netlink.index_of(endpoint.name)))
 
 
