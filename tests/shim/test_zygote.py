@@ -14,7 +14,6 @@ import pytest
 
 from sampan.errors import RuntimeFailure, Unavailable
 from sampan.shim import protocol
-from sampan.shim import zygote as zygote_module
 from sampan.shim.client import Zygote
 from sampan.shim.protocol import Started
 from shim.containers import Machine, until_ended
@@ -101,6 +100,24 @@ async def test_all_end_with_the_daemon(machine: Machine) -> None:
     assert not container.exited.done()
     await container.signal(signal.SIGKILL)
     assert (await container.exited).exit_code == 137
+
+
+@pytest.mark.root
+async def test_spares_follow_the_requests(machine: Machine) -> None:
+    """As many as were asked for lately, and one again when that is over."""
+
+    async def spares(count: int) -> None:
+        async with asyncio.timeout(30):
+            while len(set(children(machine.zygote.pid)) - shims) != count:
+                await asyncio.sleep(0.01)
+
+    for _ in range(3):
+        await machine.spawn("sleep", "1000")
+    shims = {connection.shim_pid for connection in machine.connections}
+    await spares(3)
+    await spares(1)
+    for connection in machine.connections:
+        await connection.signal(signal.SIGKILL)
 
 
 @pytest.mark.root
@@ -196,37 +213,3 @@ def test_values_of_a_newer_peer() -> None:
         {"id": "x", "pid": 1, "shim_pid": 2, "started_at_ns": 3, "invented_later": True}
     )
     assert (started.pid, started.warnings, started.cgroup_path) == (1, (), "")
-
-
-def test_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A spare comes when a request is some time past, or what one asked for has ended.
-
-    A warm one is exchanged for a lean one when requests have stopped; a lean one stays.
-    """
-    now = 1000.0
-    monkeypatch.setattr(zygote_module.time, "monotonic", lambda: now)
-    ended: list[int] = []
-    monkeypatch.setattr(
-        zygote_module.os, "waitpid", lambda *_: (ended.pop(), 0) if ended else (0, 0)
-    )
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        zygote = zygote_module.Zygote(ours)
-        with zygote._lessons, zygote._teachers:
-            assert zygote._patience() == 0
-            zygote._due = now + zygote_module.QUIET_S
-            assert zygote._patience() == zygote._due - now
-            ended.append(2)
-            zygote._reap()
-            assert zygote._patience() == 0
-            zygote._spare = zygote_module.Spare(1, theirs, theirs, warm=False)
-            assert zygote._patience() is None
-            zygote._spare = zygote_module.Spare(1, theirs, theirs, warm=True)
-            zygote._busy_until = now + 4
-            assert zygote._patience() == 4
-            now += 5
-            assert zygote._patience() == 0
-            ended.append(1)  # the spare itself: not at once, it might die each time
-            zygote._reap()
-            assert 0 < (zygote._patience() or 0) <= zygote_module.QUIET_S
-            zygote._loop.close()

@@ -1,7 +1,7 @@
 """The fork server: one thread, all of shim and runtime imported, nothing else.
 
 It waits for requests on one socket, has a shim for each, and reaps those that end before it does. It
-keeps one shim forked ahead, so that a single request finds it ready; more at once are forked when they
+keeps some forked ahead (`spares`), so that a request finds one ready; more at once are forked when they
 come. The end of the socket is the end of the daemon: then it ends too, and the shims live on.
 
 Kernel and fork ask for a single thread: unshare(2) of a user namespace and setns(2) into one fail when
@@ -22,6 +22,7 @@ from sampan.linux.cgroups.manager import open_cgroup
 from sampan.runtime import launch
 from sampan.shim import child, pipes, protocol
 from sampan.shim.loop import READ, Loop
+from sampan.shim.spares import Spare, Spares
 from sampan.shim.working_set import REPORT_LIMIT, Lesson, WorkingSet
 
 TYPE_CHECKING = False
@@ -30,12 +31,6 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 PROCESS_NAME = b"sampan-zygote"
-QUIET_S = (
-    0.01  # so long after a request the next spare is forked at the latest: not in a start's way
-)
-RETRY_S = 1.0  # after a fork that failed
-# So long after a request another one is likely, and worth the 8 MiB of a spare's copied pages.
-BUSY_S = 3.0
 
 
 def main(fd: int) -> NoReturn:
@@ -61,51 +56,13 @@ def main(fd: int) -> NoReturn:
     os._exit(0)
 
 
-class Spare:
-    """A shim that waits for its container; `warm`: with its pages copied ahead.
-
-    `helper` leads to its helper, which gets the same packet: it need not wait until the shim has
-    read it and passed it on.
-    """
-
-    __slots__ = ("helper", "pid", "sock", "warm")
-
-    def __init__(self, pid: int, sock: socket.socket, helper: socket.socket, *, warm: bool) -> None:
-        self.pid = pid
-        self.sock = sock
-        self.helper = helper
-        self.warm = warm
-
-    def give(self, packet: bytes, fds: list[int]) -> bool:
-        """Have it do what the packet asks for; False: it cannot, and nothing of it is done.
-
-        The helper first: it is the one whom all wait for.
-
-        Raises:
-            OSError: the shim was killed a moment ago, and its helper, which dies with it, has begun.
-        """
-        try:
-            protocol.send_packet(self.helper, packet, fds)
-        except OSError:
-            return False  # killed, the shim or its helper alone
-        protocol.send_packet(self.sock, packet, fds)
-        return True
-
-    def close(self) -> None:
-        """Let go of it; without a packet it ends."""
-        self.sock.close()
-        self.helper.close()
-
-
 class Zygote:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._loop = Loop()
         self._running = True
-        self._spare: Spare | None = None
-        self._busy_until = 0.0
-        self._due = 0.0
+        self._spares = Spares()
         self._working_set = WorkingSet(("exec", "spawn"))
         self._lessons, self._teachers = _pair()
         self._lessons.setblocking(False)
@@ -116,17 +73,9 @@ class Zygote:
         self._loop.watch(self._sock.fileno(), READ, self._on_request)
         self._loop.watch(self._lessons.fileno(), READ, self._learn)
         while self._running:
-            self._loop.run_once(self._patience())
-            if self._patience() == 0.0:
+            self._loop.run_once(self._spares.patience(time.monotonic()))
+            if self._spares.patience(time.monotonic()) == 0.0:
                 self._fork_spare()
-
-    def _patience(self) -> float | None:
-        """How long to wait for a request before the spare is made, or exchanged for a lean one."""
-        if self._spare is None:
-            return max(0.0, self._due - time.monotonic())
-        if self._spare.warm:
-            return max(0.0, self._busy_until - time.monotonic())
-        return None
 
     def _on_request(self, _: int) -> None:
         try:
@@ -138,8 +87,6 @@ class Zygote:
         if received is None:
             self._running = False
             return
-        now = time.monotonic()
-        self._busy_until, self._due = now + BUSY_S, now + QUIET_S
         packet, fds = received
         if not self._give_to_spare(packet, fds):
             self._fork_for(packet, fds)
@@ -161,7 +108,7 @@ class Zygote:
         return Lesson(self._teachers, wanted) if wanted else None
 
     def _give_to_spare(self, packet: bytes, fds: list[int]) -> bool:
-        spare, self._spare = self._spare, None
+        spare = self._spares.take(time.monotonic())
         if spare is None:
             return False
         try:
@@ -182,17 +129,14 @@ class Zygote:
             self._be_child(lambda: child.run_now(packet, fds))
 
     def _fork_spare(self) -> None:
-        """Have a spare: warm while requests come, lean when the engine idles."""
-        if self._spare is not None:
-            self._spare.close()
-            self._spare = None
-        warm = time.monotonic() < self._busy_until
+        """Have one more spare: warm while requests come, lean when the engine idles."""
+        warm = self._spares.make_room(time.monotonic())
         ours, theirs = _pair()
         helpers = _pair()
         try:
             pid = os.fork()
-        except OSError:  # the next request will meet the same and say it
-            self._due = time.monotonic() + RETRY_S
+        except OSError:
+            self._spares.not_forked(time.monotonic())
             for sock in (ours, theirs, *helpers):
                 sock.close()
             return
@@ -202,7 +146,7 @@ class Zygote:
             self._be_child(lambda: child.run_spare(theirs, helpers, ahead, lesson, warm=warm))
         theirs.close()
         helpers[1].close()
-        self._spare = Spare(pid, ours, helpers[0], warm=warm)
+        self._spares.add(Spare(pid, ours, helpers[0], warm=warm))
 
     def _be_child(self, life: Callable[[], None]) -> NoReturn:
         """Give up what is the zygote's, and live; a fork's child never returns into this stack."""
@@ -210,8 +154,7 @@ class Zygote:
             self._loop.close()
             self._sock.close()
             self._lessons.close()
-            if self._spare is not None:
-                self._spare.close()
+            self._spares.close()
             life()
         except BaseException:  # noqa: BLE001  the last resort of a process: say it in zygote.log
             sys.excepthook(*sys.exc_info())
@@ -219,18 +162,10 @@ class Zygote:
             os._exit(0)
 
     def _reap(self) -> None:
-        """Take the status of shims that have ended; nobody needs it, their sockets told the daemon.
-
-        Who has had something short done may soon want more, and now nobody waits: time for the next spare.
-        """
+        """Take the status of shims that have ended; nobody needs it, their sockets told the daemon."""
         try:
             while pid := os.waitpid(-1, os.WNOHANG)[0]:
-                if self._spare is not None and pid == self._spare.pid:
-                    self._spare.close()
-                    self._spare = None
-                    self._due = time.monotonic() + QUIET_S
-                elif self._spare is None:
-                    self._due = 0.0
+                self._spares.ended(pid, time.monotonic())
         except ChildProcessError:
             pass
 
