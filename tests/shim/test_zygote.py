@@ -116,8 +116,6 @@ async def test_spares_follow_the_requests(machine: Machine) -> None:
     shims = {connection.shim_pid for connection in machine.connections}
     await spares(3)
     await spares(1)
-    for connection in machine.connections:
-        await connection.signal(signal.SIGKILL)
 
 
 @pytest.mark.root
