@@ -124,7 +124,8 @@ def expect_executed(engine: SampanEngine, answer: Answer, identity: str) -> None
     if answer.status != 200:
         expect_reason(answer)
     elif b"hello" not in answer.body:
-        assert NO_ROOM in answer.body.decode().lower(), answer
+        document = engine.get(f"/exec/{identity}/json").json
+        assert NO_ROOM in answer.body.decode().lower(), (answer, document["ExitCode"])
         assert engine.get(f"/exec/{identity}/json").json["ExitCode"] not in (0, None)
 
 

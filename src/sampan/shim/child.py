@@ -28,13 +28,18 @@ if TYPE_CHECKING:
 PR_SET_NAME = 15  # linux/prctl.h
 SHIM_NAME = ctypes.create_string_buffer(b"sampan-shim")
 REHEARSAL: Message = {"type": "rehearsal", "args": ["true"], "pid": 1, "stream": {"stdin": False}}
+ON_ITS_WAY_S = 0.05
 KEEPER_NAME = ctypes.create_string_buffer(b"sampan-exec")
 
 
 def run_now(packet: bytes, fds: list[int]) -> None:
     """Do what a packet asks for, from fork to the end of the process that it is about."""
     leave_zygote()
-    helper = Helper(launching.work)
+    try:
+        helper = Helper(launching.work)
+    except OSError as error:
+        refuse(packet, fds, error)
+        return
     helper.begin(packet, fds)
     serve(packet, fds, helper, Loop())
 
@@ -53,7 +58,11 @@ def run_spare(
     `warm`: also what takes memory, the pages that the work will touch: `ahead`.
     """
     leave_zygote()
-    helper = Helper(launching.work, helpers, ahead=ahead if warm else (), lesson=lesson)
+    try:
+        helper = Helper(launching.work, helpers, ahead=ahead if warm else (), lesson=lesson)
+    except OSError as error:
+        refuse_next(source, error)
+        return
     if lesson is not None:
         lesson.close()
     loop = Loop()
@@ -64,6 +73,26 @@ def run_spare(
     source.close()
     if received is not None:
         serve(*received, helper, loop)
+
+
+def refuse_next(source: socket.socket, error: OSError) -> None:
+    """Without a helper, whose socket is closed, nothing more is given to us; but something may be on its way."""
+    source.settimeout(ON_ITS_WAY_S)
+    try:
+        received = protocol.receive_packet(source)
+    except TimeoutError:
+        return
+    if received is not None:
+        refuse(*received, error)
+
+
+def refuse(packet: bytes, fds: list[int], error: OSError) -> None:
+    """Tell the daemon that there will be no process; the descriptors stay the caller's."""
+    control = fds[1] if packet[:1] == protocol.MEMFD else fds[0]
+    with socket.socket(fileno=os.dup(control)) as sock:
+        failure = {"stage": "fork", "message": f"fork: {error.strerror}", "errno": error.errno}
+        protocol.send(sock, {"type": "begun"})
+        protocol.send(sock, {"type": "failed", **failure})
 
 
 def rehearse() -> None:

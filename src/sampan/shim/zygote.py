@@ -114,7 +114,7 @@ class Zygote:
         try:
             return spare.give(packet, fds)
         except OSError as error:
-            refuse(packet, fds, error)
+            child.refuse(packet, fds, error)
             return True
         finally:
             spare.close()
@@ -123,7 +123,7 @@ class Zygote:
         try:
             pid = os.fork()
         except OSError as error:
-            refuse(packet, fds, error)
+            child.refuse(packet, fds, error)
             return
         if pid == 0:
             self._be_child(lambda: child.run_now(packet, fds))
@@ -172,12 +172,3 @@ class Zygote:
 
 def _pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-
-
-def refuse(packet: bytes, fds: list[int], error: OSError) -> None:
-    """Tell the daemon that there will be no shim."""
-    control = fds[1] if packet[:1] == protocol.MEMFD else fds[0]
-    with socket.socket(fileno=os.dup(control)) as sock:
-        failure = {"stage": "fork", "message": f"fork: {error.strerror}", "errno": error.errno}
-        protocol.send(sock, {"type": "begun"})
-        protocol.send(sock, {"type": "failed", **failure})
