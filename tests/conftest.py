@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Before pytest's own: it would keep the last sessions' files, and tidy older ones by a walk that
     the deep trees of hostile layers are too much for."""
+    # A shell ignores SIGINT for its background jobs, nohup SIGHUP, and children inherit that; a program keeps it.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, default)
     if hasattr(config, "workerinput"):
         config.stash[_TOKEN] = str(config.workerinput["token"])
         return
